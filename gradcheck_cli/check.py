@@ -1,0 +1,228 @@
+"""READ FIRST. The main job on one screen: problem and settings in, outcome out.
+
+files -> tensors -> problem -> blocks of rows -> findings -> verdict; the report is made from the outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli import exports
+from gradcheck_cli.audit import audit
+from gradcheck_cli.blocks import height
+from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors
+from gradcheck_cli.exports import Scalar
+from gradcheck_cli.findings import Entry, Finding, Look, compare
+from gradcheck_cli.numeric.accuracy import any_order
+from gradcheck_cli.outcome import Check, Data, Input, Outcome
+from gradcheck_cli.problem import Problem, pose
+from gradcheck_cli.settings import Settings
+from gradcheck_cli.tensors import Tensor
+from gradcheck_cli.verdict import judged
+
+OWN = {
+    "difference": ("truncation of the central difference and float64 rounding", "every entry"),
+    "chain": ("float64 rounding", "each row's label entry, and the factor its other entries share"),
+    "invariants": ("float64 rounding", "every row"),
+}
+"""softgrad's checks of itself: where their allowance comes from, and what they cover."""
+
+
+def check(
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Scalar],
+    settings: Settings,
+    progress: Callable[[int], Progress] | None = None,
+) -> Outcome:
+    """Return what checking the exported tensors against the truth shows.
+
+    Parameters
+    ----------
+    tensors
+        By role: logits and labels, and whatever was exported (grad, probs, log-probs, loss,
+        grad-probs), class-weights, upstream.
+    scalars
+        Numbers given in place of a tensor: upstream, loss.
+    settings
+        The loss convention and how to judge.
+    progress
+        Given the number of rows, returns what is told the rows finished.
+
+    Raises
+    ------
+    InputError, UsageError
+        If the tensors pose no problem that can be checked.
+    """
+    began = time.perf_counter()
+    problem = pose(tensors, scalars, settings)
+    tolerance = _tolerance(settings)
+    order = Order(
+        problem,
+        comparisons_for(problem, tolerance),
+        problem.stated_loss,
+        settings.top,
+        height(problem),
+        None if progress is None else progress(problem.rows),
+    )
+    examination = examine(order, settings.threads or processors())
+    checks = [*_own(problem, examination, settings), *_exported(problem, examination, tolerance)]
+    for tensor in problem.tensors:
+        tensor.check_unchanged()
+    return Outcome(
+        command="check",
+        version=version("softgrad"),
+        inputs=_inputs(problem),
+        settings=settings.in_force() | _handed_in(tensors, scalars),
+        data=_data(problem),
+        checks=tuple(checks),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _tolerance(settings: Settings) -> Tolerance | None:
+    if settings.rtol is None or settings.atol is None:
+        return None
+    return Tolerance(settings.rtol, settings.atol)
+
+
+def _own(problem: Problem, examination: Examination, settings: Settings) -> list[Check]:
+    """Return softgrad's checks of itself: the ruler is measured before anything is judged by it."""
+    place, by_row = _placing(problem), _placing(problem, rows_only=True)
+    sample = audit(problem, settings.seed, settings.top)
+    checks = [
+        judged(
+            "forward",
+            sample.forward,
+            place,
+            tolerance="float64 rounding",
+            coverage=f"seeded sample of rows, recomputed by another way (seed {settings.seed})",
+        )
+    ]
+    for name, (tolerance, coverage) in OWN.items():
+        finding = examination.findings[name]
+        everywhere = name == "difference"
+        if name == "chain" and (problem.soft or problem.loss.smoothing):
+            everywhere, coverage = True, "every entry"
+        if finding.entries or name != "chain":  # a chain needs a probability that -y/a can be taken of
+            where = place if everywhere else by_row
+            checks.append(judged(name, finding, where, tolerance=tolerance, coverage=coverage))
+    checks.insert(
+        2,
+        judged(
+            "audit",
+            sample.differences,
+            place,
+            tolerance="five-point truncation and the rounding of whole-row losses",
+            coverage=f"seeded sample, by brute force (seed {settings.seed})",
+        ),
+    )
+    return checks
+
+
+def _exported(problem: Problem, examination: Examination, tolerance: Tolerance | None) -> list[Check]:
+    """Return the checks of what was handed in."""
+    place = _placing(problem)
+    words = None if tolerance is None else f"--rtol {tolerance.rtol:g} --atol {tolerance.atol:g}"
+    checks = [
+        judged(
+            export.name,
+            examination.findings[export.name],
+            _placing(problem, rows_only=export.name == "loss"),
+            tolerance=words or export.tolerance,
+        )
+        for export in problem.exports
+    ]
+    if problem.stated_loss is not None and examination.total is not None:
+        finding = _stated_loss(problem, problem.stated_loss, examination, tolerance)
+        said = words or f"{problem.stated_loss.compute.name} arithmetic, summed in any order"
+        checks.append(judged("loss", finding, place, tolerance=said, coverage="the reduced loss"))
+    return checks
+
+
+def _stated_loss(
+    problem: Problem, stated: Scalar, examination: Examination, tolerance: Tolerance | None
+) -> Finding:
+    """Compare the reduced loss: rows' allowances, their sum in any order, storage, and printing."""
+    assert examination.total is not None  # noqa: S101 - the caller asked for it
+    expected = np.array([[examination.total.loss.value()]])
+    allowed = np.empty((1, 1))
+    if tolerance is not None:
+        tolerance.spread(expected, allowed)
+    else:
+        u = stated.compute.unit
+        size = abs(float(expected[0, 0]))
+        allowed[...] = examination.total.allowed.value() + u * (any_order(problem.rows) + 4.0) * size
+        allowed += (stated.grid.unit if stated.grid is not stated.compute else 0.0) * size + stated.rounding
+        allowed += stated.grid.smallest_subnormal
+    got = np.array([[stated.value]])
+    with np.errstate(all="ignore"):
+        return compare(got, expected, allowed, Look(0, stated.grid, 1), np.empty((1, 1)), np.empty((1, 1)))
+
+
+def _placing(
+    problem: Problem, *, rows_only: bool = False
+) -> Callable[[Entry], tuple[tuple[int, ...], int | None]]:
+    """Return what turns a row and column into an index of the logits' layout and the row's label."""
+
+    def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        index = problem.logits.index_of(entry.row, None if rows_only else entry.column)
+        if problem.soft:
+            return index, None
+        label = np.empty(1, dtype=np.int64)
+        problem.targets.read(entry.row, entry.row + 1, label)
+        return index, int(label[0])
+
+    return place
+
+
+def _inputs(problem: Problem) -> tuple[Input, ...]:
+    grids = {export.name: export.grid.name for export in problem.exports}
+    return tuple(
+        Input(
+            role=tensor.role,
+            path=tensor.path,
+            member=tensor.member,
+            dtype=tensor.dtype,
+            grid=grids.get(tensor.role),
+            shape=tensor.shape,
+            order=tensor.order,
+            notes=tuple(tensor.notes) + _printing(tensor),
+        )
+        for tensor in problem.tensors
+    )
+
+
+def _printing(tensor: Tensor) -> tuple[str, ...]:
+    if tensor.decimals is None or tensor.decimals.significant >= exports.ROUND_TRIP_DIGITS:
+        return ()
+    if tensor.role in ("labels", "class-weights"):
+        return ()
+    return (f"printed with {exports.printed(tensor.decimals)}",)
+
+
+def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return the settings that are numbers or files: upstream, class weights, a stated loss."""
+    given: dict[str, Any] = {}
+    for role in ("upstream", "class-weights", "loss"):
+        if role in scalars:
+            given[role.replace("-", "_")] = scalars[role].value
+        elif role != "loss" or role in tensors:
+            given[role.replace("-", "_")] = tensors[role].path if role in tensors else None
+    return given
+
+
+def _data(problem: Problem) -> Data:
+    return Data(
+        rows=problem.rows,
+        classes=problem.classes,
+        axis=problem.axis,
+        ignored_rows=problem.ignored_rows,
+        divisor=problem.divisor,
+        targets="distributions" if problem.soft else "class labels",
+    )

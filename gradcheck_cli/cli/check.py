@@ -1,0 +1,119 @@
+"""``softgrad check``: what was typed becomes tensors, numbers and settings; the outcome is shown."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradcheck_cli.cli.console import Manner, show
+from gradcheck_cli.cli.options import GroupedCommand, GroupedOption, file_option, settings_options
+from gradcheck_cli.errors import UsageError
+from gradcheck_cli.settings import LOSS, Settings
+
+if TYPE_CHECKING:
+    from gradcheck_cli.outcome import Outcome
+
+EXPORTED = "What the exporter wrote, each judged against the truth"
+NUMBERS = ("upstream", "loss")
+"""Roles that a plain number can stand in for."""
+
+EPILOG = """\b
+Examples:
+  softgrad check logits.npy labels.npy
+      verify softmax, loss and gradient by finite differences, every entry
+  softgrad check logits.npy labels.npy --grad dlogits.npy
+      is the gradient that the kernel wrote right for its precision?
+  softgrad check z.npy y.npy --grad dz.npy --reduction sum --upstream g.npy
+      a summed loss with one upstream gradient for each row
+
+\b
+Exit status: 0 every check passed, 1 an exported tensor is wrong,
+2 it could not be checked, 3 a bug in softgrad."""
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Softmax + cross-entropy.")
+@click.argument("logits")
+@click.argument("labels", required=False)
+@file_option("--grad", "Gradient of the loss at the logits.", group=EXPORTED)
+@file_option("--probs", "Softmax of the logits.", group=EXPORTED)
+@file_option("--log-probs", "Log-softmax of the logits.", group=EXPORTED)
+@file_option(
+    "--loss",
+    "The loss, as a number or a file; one value for each row under --reduction none.",
+    group=EXPORTED,
+    metavar="FILE|NUMBER",
+)
+@file_option("--grad-probs", "Gradient of the loss at the probabilities.", group=EXPORTED)
+@file_option(
+    "--upstream",
+    "dE/d(loss): a number such as a loss scale, or one value for each row. [default: 1]",
+    group=LOSS,
+    metavar="FILE|NUMBER",
+)
+@file_option("--class-weights", "Weight of each class.", group=LOSS)
+@settings_options
+@click.option(
+    "-f", "--format", "form", cls=GroupedOption, type=click.Choice(("table", "json", "jsonl")),
+    default="table", show_default=True, help="What is written to standard output.",
+)  # fmt: skip
+@click.option("-q", "--quiet", cls=GroupedOption, count=True, help="Verdict line only; -qq: exit code only.")
+@click.option(
+    "-v",
+    "--verbose",
+    cls=GroupedOption,
+    is_flag=True,
+    help="Every setting, worst entries of passing checks too.",
+)
+@click.option(
+    "--color", cls=GroupedOption, type=click.Choice(("auto", "always", "never")), default="auto",
+    show_default=True, help="When to colour the report.",
+)  # fmt: skip
+def check(  # noqa: PLR0913 - one parameter for each thing a user can type
+    logits: str,
+    labels: str | None,
+    *,
+    form: str,
+    quiet: int,
+    verbose: bool,
+    color: str,
+    **typed: Any,
+) -> int:
+    """Check softmax + cross-entropy of LOGITS and LABELS, and what was exported with them.
+
+    LOGITS holds one row of class scores for each example (any further axes; see --axis), LABELS one
+    class index for each row, or target distributions in the logits' own shape. Files are NPY or
+    CSV/TSV text, found by content.
+    """
+    if labels is None:
+        raise UsageError(f"LABELS is missing: softgrad check {logits} LABELS (one class index for each row)")
+    files = {"logits": logits, "labels": labels}
+    roles = ("grad", "probs", "log-probs", "loss", "grad-probs", "upstream", "class-weights")
+    for role in roles:
+        value = typed.pop(role.replace("-", "_"))
+        if value is not None:
+            files[role] = value
+    settings = Settings(**typed)
+    outcome = _checked(files, settings)
+    show(outcome, Manner(form, quiet, verbose, color, settings.top))
+    return outcome.exit_code
+
+
+def _checked(files: dict[str, str], settings: Settings) -> Outcome:
+    """Open the files and check them; numpy is imported from here on."""
+    from gradcheck_cli.check import check as examine  # noqa: PLC0415 - start-up
+    from gradcheck_cli.cli.progress import bar  # noqa: PLC0415
+    from gradcheck_cli.exports import Scalar  # noqa: PLC0415
+    from gradcheck_cli.tensors import open_tensor  # noqa: PLC0415
+
+    with contextlib.ExitStack() as opened:
+        tensors, scalars = {}, {}
+        for role, text in files.items():
+            if role in NUMBERS:
+                with contextlib.suppress(ValueError):
+                    scalars[role] = Scalar.parse(text, settings.compute_dtype)
+                    continue
+            tensors[role] = opened.enter_context(open_tensor(text, role=role))
+        with bar() as progress:
+            return examine(tensors, scalars, settings, progress)

@@ -1,0 +1,75 @@
+"""Where reports are printed: the only place that writes to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from gradcheck_cli.cli.exits import ReaderGone, unwritable
+from gradcheck_cli.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How the user wants to be told."""
+
+    form: str
+    quiet: int
+    verbose: bool
+    color: str
+    top: int
+
+
+def show(outcome: Outcome, manner: Manner) -> None:
+    """Print the outcome as asked.
+
+    A person's view whose reader leaves (``| head``) keeps the true verdict; a machine's report that
+    nobody reads to its end is no report, and the process ends by SIGPIPE.
+    """
+    if manner.quiet >= 2:
+        return
+    for_people = manner.form == "table" or manner.quiet == 1
+    try:
+        sys.stdout.write(_text(outcome, manner))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not for_people:
+            raise ReaderGone from None
+    except OSError as error:
+        raise unwritable(error) from error
+
+
+def _text(outcome: Outcome, manner: Manner) -> str:
+    if manner.quiet:
+        from gradcheck_cli.report.line import line  # noqa: PLC0415 - start-up
+
+        return line(outcome) + "\n"
+    if manner.form != "table":
+        from gradcheck_cli.report.document import to_json, to_jsonl  # noqa: PLC0415
+
+        return (to_json if manner.form == "json" else to_jsonl)(outcome) + "\n"
+    return _table(outcome, manner)
+
+
+def _table(outcome: Outcome, manner: Manner) -> str:
+    """Return the report as the terminal should get it; a pipe gets it as wide as it needs to be."""
+    from rich.console import Console  # noqa: PLC0415 - start-up
+
+    from gradcheck_cli.report.table import render  # noqa: PLC0415
+
+    terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout,
+        force_terminal=manner.color == "always" or (terminal and manner.color == "auto"),
+        no_color=manner.color == "never" or (manner.color == "auto" and bool(os.environ.get("NO_COLOR"))),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+    width = console.width if terminal else None
+    with console.capture() as captured:
+        console.print(render(outcome, width=width, top=manner.top, verbose=manner.verbose), soft_wrap=True)
+    return captured.get()

@@ -1,0 +1,70 @@
+"""Click options made from the fields of Settings: an option is defined there, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import Field, fields
+from typing import Any
+
+import click
+
+from gradcheck_cli.settings import Settings, Words, flag_of, words_of
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str}
+
+
+OUTPUT = "Output"
+
+
+class GroupedOption(click.Option):
+    """An option that knows the heading it stands under."""
+
+    def __init__(self, *args: Any, group: str = OUTPUT, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each heading, in the order of the options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections.setdefault(getattr(parameter, "group", OUTPUT), []).append(record)
+        sections[OUTPUT] = sections.pop(OUTPUT)  # last: what the others are about comes first
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option of Settings to a command, in the order of the fields."""
+    for each in reversed(fields(Settings)):
+        function = _option(each)(function)
+    return function
+
+
+def _option(each: Field[Any]) -> Decorator:
+    words: Words = words_of(each)
+    kind = click.Choice(words.choices) if words.choices else _TYPES[str(each.type).split(" | ")[0]]
+    return click.option(
+        flag_of(each.name),
+        each.name,
+        cls=GroupedOption,
+        group=words.group,
+        type=kind,
+        default=each.default,
+        show_default=each.default is not None,
+        metavar=words.metavar,
+        help=words.help,
+    )
+
+
+def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> Decorator:
+    """Add an option that names a tensor (or a number, where the metavar says so)."""
+    return click.option(flag, cls=GroupedOption, group=group, metavar=metavar, help=words)

@@ -1,0 +1,163 @@
+"""An exported tensor, and the precision it has to be judged by: its grid, not its container."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.numeric.precision import (
+    BFLOAT16,
+    BY_NAME,
+    FLOAT16,
+    FLOAT32,
+    FLOAT64,
+    Precision,
+    on_bfloat16,
+    on_float16,
+    on_float32,
+)
+from gradcheck_cli.tensors import Decimals, Rows
+from gradcheck_cli.visible import visible
+
+_LOOK = 1 << 16  # entries looked at together for the grid
+_ENOUGH = 8  # values other than 0 that a narrower grid must be seen on
+ROUND_TRIP_DIGITS = 17  # decimal digits that hold every float64
+_FLOAT32_DIGITS = 9  # decimal digits that hold every float32
+
+
+@dataclass(frozen=True, eq=False)
+class Export:
+    """One tensor to be judged."""
+
+    name: str
+    rows: Rows
+    grid: Precision
+    compute: Precision
+    native: Precision | None  # 16-bit arithmetic that may explain it
+    decimals: Decimals | None
+
+    @property
+    def tolerance(self) -> str:
+        """Say in words what the proven allowance takes into account."""
+        words = f"{self.compute.name} arithmetic in any order"
+        if self.native is not None:
+            words += f" or native {self.native.name}"
+        if self.grid is not self.compute:
+            words += f", stored as {self.grid.name}"
+        if self.decimals is not None and self.decimals.significant < ROUND_TRIP_DIGITS:
+            words += f", printed with {printed(self.decimals)}"
+        return words
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number handed over on the command line or in a file of one value."""
+
+    value: float
+    grid: Precision
+    compute: Precision
+    rounding: float  # half a unit of the last digit shown
+    native: Precision | None = None
+
+    @classmethod
+    def parse(cls, text: str, compute_dtype: str | None) -> Scalar:
+        """Return the number a text stands for, judged by the digits it shows.
+
+        Raises
+        ------
+        ValueError
+            If the text is no finite number.
+        """
+        value = float(text)
+        if not np.isfinite(value):
+            raise ValueError(text)
+        mantissa, _, exponent = text.lower().partition("e")
+        places = len(mantissa.partition(".")[2])
+        digits = len(mantissa.replace(".", "").lstrip("+-0"))
+        asked = BY_NAME.get(compute_dtype or "", FLOAT32 if digits <= _FLOAT32_DIGITS else FLOAT64)
+        rounding = 0.0 if digits >= ROUND_TRIP_DIGITS else 0.5 * 10.0 ** (int(exponent or 0) - places)
+        return cls(value, FLOAT64, FLOAT32 if asked.half else asked, rounding, asked if asked.half else None)
+
+    @classmethod
+    def read(cls, export: Export) -> Scalar:
+        """Return the single value of a file."""
+        value = np.empty(1)
+        export.rows.read(0, 1, value)
+        relative, absolute = rounding(export.decimals)
+        error = relative * abs(float(value[0])) + absolute
+        return cls(float(value[0]), export.grid, export.compute, error, export.native)
+
+
+def printed(decimals: Decimals) -> str:
+    """Say how the numbers of a text file were printed."""
+    if decimals.places is not None:
+        return f"{decimals.places} digits after the point"
+    return f"{decimals.significant} significant digits"
+
+
+def rounding(decimals: Decimals | None) -> tuple[float, float]:
+    """Return the relative and the absolute error of printing: half a unit of the last digit shown."""
+    if decimals is None or decimals.significant >= ROUND_TRIP_DIGITS:
+        return 0.0, 0.0
+    if decimals.places is not None:
+        return 0.0, 0.5 * 10.0**-decimals.places
+    return 0.5 * 10.0 ** (1 - decimals.significant), 0.0
+
+
+def identify(name: str, rows: Rows, compute_dtype: str | None) -> Export:
+    """Return the export with the grid its values sit on and the arithmetic that may explain it.
+
+    People upcast to save: a float32 file whose values are all bfloat16 numbers is judged as bfloat16.
+    16-bit exports are usually float32 work rounded once, and sometimes 16-bit arithmetic throughout.
+    """
+    if not rows.tensor.dtype.startswith(("float", "bfloat", "text")):
+        raise InputError(
+            f"{visible(rows.tensor.path)}: {name} is stored as {rows.tensor.dtype}; floating point is needed"
+        )
+    grid = _grid(rows)
+    compute, native = grid, None
+    if grid.half:
+        compute, native = FLOAT32, grid
+    if compute_dtype is not None:
+        asked = BY_NAME[compute_dtype]
+        compute, native = (FLOAT32, asked) if asked.half else (asked, None)
+    return Export(name, rows, grid, compute, native, rows.tensor.decimals)
+
+
+def _grid(rows: Rows) -> Precision:
+    container = rows.tensor.dtype
+    if container in ("float16", "bfloat16"):
+        return BY_NAME[container]
+    decimals = rows.tensor.decimals
+    narrow = decimals is not None and decimals.significant <= _FLOAT32_DIGITS
+    wide = container in ("float64", "text")
+    candidates = {BFLOAT16, FLOAT16}
+    candidates |= {FLOAT32} if wide else set()
+    seen = 0
+    step = max(1, _LOOK // rows.classes)
+    for start in range(0, rows.count, step):
+        stored = rows.read_stored(start, min(start + step, rows.count))
+        if narrow:
+            with np.errstate(over="ignore", under="ignore"):
+                stored = stored.astype(np.float32)
+        seen += int(np.count_nonzero(stored))
+        candidates = {each for each in candidates if _sits(stored, each)}
+        if not candidates:
+            break
+    if seen >= _ENOUGH:
+        for each in (BFLOAT16, FLOAT16, FLOAT32):
+            if each in candidates:
+                return each
+    return FLOAT32 if narrow or not wide else FLOAT64
+
+
+def _sits(stored: np.ndarray[tuple[int, ...], np.dtype[np.floating]], grid: Precision) -> bool:
+    if grid is FLOAT32:
+        return on_float32(stored.astype(np.float64, copy=False))
+    if grid is FLOAT16:
+        return on_float16(stored)
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = stored.astype(np.float32, copy=False)
+    return bool(np.all((narrow == stored) | np.isnan(stored))) and on_bfloat16(narrow)

@@ -1,0 +1,204 @@
+"""Mergeable statistics of one comparison: what a block of rows shows, and how two blocks add up.
+
+`merge` is associative and commutative, ties break by index and sums are exact, so a result does not
+depend on block size, thread count or order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a comparison, by row and column of the rows seen so far."""
+
+    row: int
+    column: int
+    got: float
+    expected: float
+    error: float
+    allowed: float
+    margin: float
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """Sort key: worst first, then by place."""
+        return (-self.margin, self.row, self.column)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What comparing some entries has shown."""
+
+    entries: int = 0
+    failing: int = 0
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    max_ulp: float | None = None  # None where no grid is counted on
+    max_margin: float = 0.0
+    worst: tuple[Entry, ...] = ()
+
+    def merge(self, other: Finding, top: int) -> Finding:
+        """Return the finding on both sets of entries, keeping the `top` worst of them."""
+        return Finding(
+            self.entries + other.entries,
+            self.failing + other.failing,
+            max(self.max_abs, other.max_abs),
+            max(self.max_rel, other.max_rel),
+            _largest(self.max_ulp, other.max_ulp),
+            max(self.max_margin, other.max_margin),
+            tuple(sorted(self.worst + other.worst, key=lambda entry: entry.rank)[:top]),
+        )
+
+    def bar(self, top: int) -> float:
+        """Return the margin that a later entry must exceed to be among the `top` worst."""
+        return self.worst[top - 1].margin if 0 < top <= len(self.worst) else (-1.0 if top else np.inf)
+
+
+def _largest(first: float | None, second: float | None) -> float | None:
+    counted = [each for each in (first, second) if each is not None]
+    return max(counted, default=None)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to compare: where the block starts, the grid that ulps are counted on, what is worth keeping."""
+
+    first_row: int
+    grid: Precision | None
+    top: int
+    bar: float = -1.0
+
+
+def compare(
+    got: Floats, expected: Floats, allowed: Floats, look: Look, error: Floats, work: Floats
+) -> Finding:
+    """Return the finding of |got - expected| against `allowed`: (n, K) or (n,) arrays of one shape.
+
+    A comparison that is not a number fails: NaN counts as an infinite error, and an infinity passes
+    only where the same infinity is expected. `error` and `work` are overwritten.
+    """
+    np.subtract(got, expected, out=error)
+    np.abs(error, out=error)
+    max_abs = float(error.max())
+    if not np.isfinite(max_abs):
+        _settle(got, expected, error)
+        max_abs = float(error.max())
+    max_ulp = None if look.grid is None else _ulps(error, expected, look.grid, work)
+    max_rel = _relative(error, expected, work)
+    np.divide(error, allowed, out=work)
+    margin = float(work.max())
+    if not np.isfinite(margin):
+        _settle_margin(error, allowed, work)
+        margin = float(work.max())
+    failing = 0 if margin <= 1.0 else int(np.count_nonzero(work > 1.0))
+    worst = _worst(got, expected, allowed, error, work, look) if margin > look.bar else ()
+    return Finding(error.size, failing, max_abs, max_rel, max_ulp, margin, worst)
+
+
+def _ulps(error: Floats, expected: Floats, grid: Precision, work: Floats) -> float:
+    """Return the largest error in spacings of the grid at the expected value."""
+    power_below(expected, work)
+    np.maximum(work, grid.smallest_normal, out=work)
+    np.divide(error, work, out=work)
+    return float(work.max()) * 2.0 ** (grid.digits - 1)
+
+
+def _relative(error: Floats, expected: Floats, work: Floats) -> float:
+    """Return the largest |error / expected|; an error where 0 is expected is infinite."""
+    np.abs(expected, out=work)
+    np.maximum(work, 2.0**-1022, out=work)
+    np.divide(error, work, out=work)
+    largest = float(work.max())
+    if largest < 2.0**500:
+        return largest
+    return float(
+        np.max(np.divide(error, np.abs(expected), out=np.where(error > 0, np.inf, 0.0), where=expected != 0))
+    )
+
+
+def _settle(got: Floats, expected: Floats, error: Floats) -> None:
+    """Replace errors that are not numbers: 0 where both sides are the same infinity, else infinite."""
+    error[np.isnan(error)] = np.inf
+    error[got == expected] = 0.0
+
+
+def _settle_margin(error: Floats, allowed: Floats, margin: Floats) -> None:
+    """Replace margins that are not numbers: no error is margin 0; inf passes only where inf is allowed."""
+    unclear = np.isnan(margin)
+    margin[unclear] = np.where(error <= allowed, 0.0, np.inf)[unclear]
+    margin[np.isinf(error)] = np.inf
+
+
+def _worst(
+    got: Floats, expected: Floats, allowed: Floats, error: Floats, margin: Floats, look: Look
+) -> tuple[Entry, ...]:
+    """Return the worst entries that clear the bar; margins of those taken are overwritten."""
+    columns = margin.shape[1] if margin.ndim == 2 else 1
+    flat = margin.reshape(-1)
+    entries = []
+    for _ in range(min(look.top, flat.size)):
+        at = int(flat.argmax())
+        if not flat[at] > look.bar:
+            break
+        place = np.unravel_index(at, margin.shape)
+        row, column = divmod(at, columns)
+        entries.append(
+            Entry(
+                look.first_row + row,
+                column,
+                float(got[place]),
+                float(expected[place]),
+                float(error[place]),
+                float(allowed[place]),
+                float(flat[at]),
+            )
+        )
+        flat[at] = -2.0
+    return tuple(entries)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactSum:
+    """A sum of float64 numbers without rounding, so that it does not depend on the order.
+
+    Each number is an integer mantissa of 53 bits times a power of two; the mantissas are summed as
+    integers, one counter for each exponent.
+    """
+
+    counters: dict[int, int]  # exponent -> integer sum of mantissas
+
+    @classmethod
+    def of(cls, values: Floats) -> ExactSum:
+        """Return the exact sum of a (n,) block of finite numbers."""
+        fraction, exponent = np.frexp(values)
+        mantissa = np.ldexp(fraction, 53).astype(np.int64)
+        counters: dict[int, int] = {}
+        for each in np.unique(exponent[mantissa != 0]):
+            chosen = mantissa[exponent == each]
+            high, low = chosen >> 26, chosen & ((1 << 26) - 1)
+            counters[int(each)] = (int(high.sum()) << 26) + int(low.sum())
+        return cls(counters)
+
+    def merge(self, other: ExactSum) -> ExactSum:
+        """Return the sum of both."""
+        counters = dict(self.counters)
+        for exponent, total in other.counters.items():
+            counters[exponent] = counters.get(exponent, 0) + total
+        return ExactSum(counters)
+
+    def value(self) -> float:
+        """Return the sum, rounded once."""
+        lowest = min(self.counters, default=0)
+        total = sum(count << (exponent - lowest) for exponent, count in self.counters.items())
+        return _scaled(total, lowest - 53)
+
+
+def _scaled(integer: int, exponent: int) -> float:
+    """Return integer * 2^exponent, correctly rounded (Python's integer division is)."""
+    return float(integer << exponent) if exponent >= 0 else integer / (1 << -exponent)

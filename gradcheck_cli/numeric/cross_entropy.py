@@ -1,0 +1,181 @@
+"""Cross-entropy under every convention that exporters use: loss, gradient, and the chain to a - y."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Forward, Indices, Link, vjp
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """What the loss of one row is, before any reduction."""
+
+    link: Link
+    smoothing: float = 0.0
+    smoothing_over: str = "classes"
+    class_weights: Floats | None = None  # (K,)
+    z_loss: float = 0.0
+
+    def spread(self, classes: int) -> float:
+        """Return the share of the target that smoothing gives to each class."""
+        if self.smoothing_over == "classes":
+            return self.smoothing / classes
+        return self.smoothing / (classes - 1) if classes > 1 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Effective target weights q of n rows: what smoothing and class weights make of the labels.
+
+    q_k = even + shared_k + dense_k, and `peak` more in the pivot column. At most one of the three is
+    there; a hard label without smoothing has none of them, and then q is `peak` at the label alone.
+    """
+
+    peak: Floats  # (n,)
+    mass: Floats  # (n,) Q
+    others: Floats  # (n,) Q less the pivot's weight, as a sum of the other weights
+    at_pivot: Floats  # (n,) q of the pivot column
+    even: float = 0.0
+    shared: Floats | None = None  # (K,)
+    dense: Floats | None = None  # (n, K)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether q is zero outside the pivot column."""
+        return self.even == 0.0 and self.shared is None and self.dense is None
+
+    def plane(self) -> Floats:
+        """Return the part of q that is not at the pivot alone, broadcastable to (n, K)."""
+        if self.dense is not None:
+            return self.dense
+        if self.shared is not None:
+            return self.shared
+        return np.array(self.even)
+
+
+def class_targets(labels: Indices, classes: int, loss: Loss) -> Targets:
+    """Return q of class labels: (n,) to Targets; labels must lie in 0 .. K-1.
+
+    PyTorch's form of smoothing with class weights: (1 - e) w_y at the label plus (e/K) w_k everywhere;
+    over the others: (1 - e) w_y at the label and e/(K-1) w_k elsewhere.
+    """
+    weights = loss.class_weights
+    each = loss.spread(classes)
+    w = np.ones(len(labels)) if weights is None else weights[labels]
+    label = (1.0 - loss.smoothing) * w
+    if each == 0.0:
+        return Targets(peak=label, mass=label, others=np.zeros_like(label), at_pivot=label)
+    on_label = each * w
+    if weights is None:
+        others = np.full_like(label, each * (classes - 1))
+    else:
+        others = each * np.maximum(weights.sum() - w, 0.0)
+    if loss.smoothing_over == "others":
+        at_pivot, peak = label, label - on_label
+    else:
+        at_pivot, peak = label + on_label, label
+    shared = None if weights is None else each * weights
+    even = each if weights is None else 0.0
+    return Targets(peak, others + at_pivot, others, at_pivot, even=even, shared=shared)
+
+
+def distribution_targets(t: Floats, pivot: Indices, loss: Loss) -> Targets:
+    """Return q of target distributions, which need not sum to 1; t becomes q: (n, K), (n,) to Targets.
+
+    Smoothing and weights as PyTorch: q_k = w_k ((1 - e) t_k + e/K).
+    """
+    rows = np.arange(len(t))
+    if loss.smoothing:
+        t *= 1.0 - loss.smoothing
+        t += loss.spread(t.shape[1])
+    if loss.class_weights is not None:
+        t *= loss.class_weights
+    own = t[rows, pivot]
+    t[rows, pivot] = 0.0
+    others = t.sum(axis=1)
+    t[rows, pivot] = own
+    return Targets(np.zeros_like(own), others + own, others, own, dense=t)
+
+
+def row_losses(f: Forward, q: Targets, work: Floats) -> Floats:
+    """Return -sum_k q_k log a_k = sum_k q_k (log S + D_k) without z-loss: (n,), all terms >= 0."""
+    losses = q.mass * f.log_total - q.peak * f.at_pivot(f.d)
+    if not q.sparse:
+        np.multiply(f.d, q.plane(), out=work)
+        losses = losses - work.sum(axis=1)
+    total: Floats = losses
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What multiplies the loss of each row on its way to E: (n,) arrays, zero for ignored rows."""
+
+    s: Floats  # upstream / divisor, and 1/T where there is no softcap
+    zeta: Floats  # 2 lambda lse upstream / z-loss divisor, likewise
+    z: Floats  # 2 lambda upstream / z-loss divisor: zeta / lse
+
+
+def scale(f: Forward, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
+    """Return the row scales, given dE/d(row loss) and dE/d(row z-loss): (n,), (n,) to Scale."""
+    chain = 1.0 if f.slope is not None else 1.0 / loss.link.temperature
+    z = (2.0 * loss.z_loss * chain) * z_upstream
+    return Scale(upstream * chain, z * f.lse if loss.z_loss else z, z)
+
+
+def gradient(f: Forward, q: Targets, by: Scale, out: Floats, work: Floats) -> Floats:
+    """Return dE/dz = ((s Q + zeta) a - s q) dv/dz: (n, K), written to `out`.
+
+    In the pivot column s Q a - s q is taken as s (sum of the other q - Q sum of the other a), so that
+    a confident label keeps its relative accuracy instead of the cancelled a - 1.
+    """
+    np.multiply(f.a, (by.s * q.mass + by.zeta)[:, None], out=out)
+    subtract_targets(q, by.s, out, work)
+    out[f.rows, f.pivot] = by.s * (q.others - q.mass * f.others) + by.zeta * f.at_pivot(f.a)
+    if f.slope is not None:
+        out *= f.slope
+    return out
+
+
+def subtract_targets(q: Targets, s: Floats, out: Floats, work: Floats) -> None:
+    """Subtract s q from `out` outside the pivot column (inside it, without the peak)."""
+    if q.sparse:
+        return
+    np.multiply(q.plane(), s[:, None], out=work)
+    out -= work
+
+
+def gradient_at_probabilities(f: Forward, q: Targets, s: Floats, out: Floats) -> Floats:
+    """Return dE/da = -s q / a, and 0 where q is 0: (n, K), written to `out`. z-loss is no function of a."""
+    out[...] = 0.0
+    if not q.sparse:
+        np.multiply(q.plane(), -s[:, None], out=out)
+        np.divide(out, f.a, out=out, where=out != 0.0)
+    own = -s * q.at_pivot
+    out[f.rows, f.pivot] = np.divide(own, f.at_pivot(f.a), out=np.zeros_like(own), where=own != 0.0)
+    return out
+
+
+def chained(a: Floats, q: Floats) -> Floats:
+    """Return the softmax backward of -q/a, which must be Q a - q: (n, K), (n, K) to (n, K)."""
+    at_probabilities = -np.divide(q, a, out=np.zeros_like(a), where=q != 0.0)
+    return vjp(a, at_probabilities)
+
+
+def plain_loss(z: Floats, q: Floats, loss: Loss) -> Floats:
+    """Return the whole row loss as one writes it down: (..., K), (..., K) to (...).
+
+    -sum_k q_k log softmax(v)_k + lambda logsumexp(v)^2, the function whose brute-force differences
+    audit the inner loop. Masked classes (-inf) must carry no weight.
+    """
+    v = loss.link.apply(z)
+    m = v.max(axis=-1, keepdims=True)
+    d = np.maximum(v - m, -1e300)
+    log_total = np.log(np.exp(d).sum(axis=-1))
+    entropy = q.sum(axis=-1) * log_total - np.sum(q * d, axis=-1)
+    total: Floats = entropy + loss.z_loss * (m[..., 0] + log_total) ** 2
+    return total

@@ -1,0 +1,140 @@
+"""Finite differences of the loss: every partial derivative at the price of one logarithm.
+
+Moving one logit of a row by h multiplies one term of S: with E = expm1(h),
+
+    l(z + h e_j) - l(z) = Q log1p(a_j E) - q_j h        (exactly, for plain cross-entropy)
+
+so a true difference of the loss costs O(1) per entry and has no cancellation of two large losses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.numeric.cross_entropy import Loss, Scale, Targets, plain_loss, subtract_targets
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Forward, Link
+
+STEP = 2.0**-20
+"""Step of the rank-one difference. Its rounding error does not grow as h shrinks, so the step only
+sets the truncation error, h^2/6 = 1.5e-13 of a: small, and still above rounding, so that the
+difference remains one that a wrong formula cannot imitate."""
+
+AUDIT_STEP = 2.0**-9
+"""Step of the brute-force audit. Five points leave h^4/30 f^(5) <= 6.2e-14, below the rounding of two
+whole-row losses, about 1e-15/h = 5e-13 (accuracy of F4)."""
+
+
+def unit_of(link: Link) -> float:
+    """Return the scale of the logits that steps are measured in: T, or the softcap where smaller."""
+    return link.temperature if link.softcap is None else min(link.temperature, link.softcap)
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """What a step of +h and -h in one logit does to its v: scalars, or (n, K) under a softcap."""
+
+    up: Floats | float
+    down: Floats | float
+    step: float  # in z under a softcap, in v otherwise (the scale holds 1/T)
+
+
+def moves(f: Forward, link: Link, h: float) -> Moves:
+    """Return the exact changes of v.
+
+    tanh(x + t) - tanh(x) = tanh(t) sech^2(x) / (1 + tanh(t) tanh(x)), free of cancellation.
+    """
+    if f.slope is None or link.softcap is None:
+        return Moves(h, -h, h)
+    c = link.softcap
+    h *= unit_of(link)
+    t = math.tanh(h / c)
+    bent = (f.d + f.top[:, None]) * (t * link.temperature / c)  # tanh(t) tanh(z/c)
+    return Moves(c * t * f.slope / (1.0 + bent), -c * t * f.slope / (1.0 - bent), h)
+
+
+def central(f: Forward, q: Targets, by: Scale, loss: Loss, out: Floats, work: Floats) -> Floats:
+    """Return (E(z + h e_j) - E(z - h e_j)) / 2h for every entry: (n, K), written to `out`.
+
+    log1p(a E+) - log1p(a E-) is one logarithm, log1p(a (E+ - E-) / (1 + a E-)). The pivot column moves
+    the others instead (softmax is shift invariant), which keeps it accurate when a -> 1.
+    """
+    move = moves(f, loss.link, STEP)
+    _log_ratio(f.a, move, out)
+    direct = f.at_pivot(out)
+    if loss.z_loss:
+        _add_square(f, q, by, move, out, work)
+    else:
+        out *= (by.s * q.mass / (2.0 * move.step))[:, None]
+    if f.slope is None:
+        subtract_targets(q, by.s, out, work)
+    elif not q.sparse:
+        np.multiply(q.plane(), by.s[:, None], out=work)
+        work *= (move.up - move.down) / (2.0 * move.step)
+        out -= work
+    out[f.rows, f.pivot] = _pivot_difference(f, q, by, move, direct)
+    return out
+
+
+def _log_ratio(a: Floats, move: Moves, out: Floats) -> None:
+    if isinstance(move.up, float) and isinstance(move.down, float):
+        span = math.expm1(move.up) - math.expm1(move.down)
+        np.multiply(a, math.expm1(move.down) / span, out=out)
+        out += 1.0 / span
+        np.divide(a, out, out=out)
+    else:
+        down = np.expm1(move.down)
+        np.multiply(a, down, out=out)
+        out += 1.0
+        np.divide(a, out, out=out)
+        out *= np.expm1(move.up) - down
+    np.log1p(out, out=out)
+
+
+def _log_product(a: Floats, move: Moves) -> Floats:
+    """Return log1p(a E+) + log1p(a E-)."""
+    total: Floats = np.log1p(a * np.expm1(move.up)) + np.log1p(a * np.expm1(move.down))
+    return total
+
+
+def _add_square(f: Forward, q: Targets, by: Scale, move: Moves, out: Floats, work: Floats) -> None:
+    """Turn log ratios into s Q l + (z/2) l (2 lse + product), each over 2h: z-loss is a square."""
+    work[...] = _log_product(f.a, move)
+    work *= (by.z / 2.0)[:, None]
+    work += (by.s * q.mass + by.zeta)[:, None]
+    out *= work
+    out /= 2.0 * move.step
+
+
+def _pivot_difference(f: Forward, q: Targets, by: Scale, move: Moves, direct: Floats) -> Floats:
+    up, down = (
+        (move.up, move.down)
+        if isinstance(move.up, float) or isinstance(move.down, float)
+        else (f.at_pivot(move.up), f.at_pivot(move.down))
+    )
+    shrink = np.log1p(f.others * np.expm1(-np.asarray(up))) - np.log1p(f.others * np.expm1(-np.asarray(down)))
+    entropy = by.s * (q.others * (np.asarray(up) - down) + q.mass * shrink)
+    square = 0.0
+    if by.z.any():
+        square = direct * (by.zeta + by.z / 2.0 * _log_product(f.at_pivot(f.a), Moves(up, down, move.step)))
+    total: Floats = (entropy + square) / (2.0 * move.step)
+    return total
+
+
+def five_point(z: Floats, q: Floats, loss: Loss, column: int) -> tuple[float, float]:
+    """Return dl/dz_j of one row by brute force, and the step taken: (K,), (K,) to two scalars.
+
+    [8 (l(z + h) - l(z - h)) - (l(z + 2h) - l(z - 2h))] / 12h on whole rows, with the loss as
+    :func:`plain_loss` writes it down; z is shifted by its maximum first unless a softcap or a z-loss
+    makes the loss depend on it.
+    """
+    invariant = loss.link.softcap is None and loss.z_loss == 0.0
+    base = z - z.max() if invariant else z
+    h = AUDIT_STEP * unit_of(loss.link)
+    points = np.repeat(base[None, :], 4, axis=0)
+    points[:, column] += np.array([h, -h, 2 * h, -2 * h])
+    plus, minus, plus2, minus2 = plain_loss(points, q[None, :], loss)
+    return float((8.0 * (plus - minus) - (plus2 - minus2)) / (12.0 * h)), h

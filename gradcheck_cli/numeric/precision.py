@@ -1,0 +1,77 @@
+"""Floating-point formats: unit roundoff, spacing, and which grid a set of values sits on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A binary format with `digits` significand bits and gradual underflow."""
+
+    name: str
+    digits: int
+    smallest_normal: float
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff u: the largest relative error of rounding to nearest."""
+        return float(2.0**-self.digits)
+
+    @property
+    def smallest_subnormal(self) -> float:
+        """The spacing of the numbers around zero."""
+        return float(self.smallest_normal * 2.0 ** (1 - self.digits))
+
+    @property
+    def half(self) -> bool:
+        """Whether this is one of the 16-bit formats, whose own arithmetic is a story apart."""
+        return self.digits < FLOAT32.digits
+
+
+FLOAT64 = Precision("float64", 53, 2.0**-1022)
+FLOAT32 = Precision("float32", 24, 2.0**-126)
+BFLOAT16 = Precision("bfloat16", 8, 2.0**-126)
+FLOAT16 = Precision("float16", 11, 2.0**-14)
+BY_NAME = {each.name: each for each in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16)}
+
+_EXPONENT_BITS = np.int64(0x7FF0000000000000)
+
+
+def power_below(x: Floats, out: Floats) -> Floats:
+    """Return the largest power of two not above |x|, zero for |x| < 2^-1022: the exponent bits of x."""
+    np.bitwise_and(x.view(np.int64), _EXPONENT_BITS, out=out.view(np.int64))
+    return out
+
+
+def ulp(x: Floats, precision: Precision) -> Floats:
+    """Return the spacing of the format at |x|, elementwise."""
+    power = power_below(np.ascontiguousarray(x), np.empty_like(x))
+    spacing: Floats = np.maximum(power, precision.smallest_normal) * 2.0 ** (1 - precision.digits)
+    return spacing
+
+
+def on_bfloat16(stored: NDArray[np.float32]) -> bool:
+    """Tell whether each float32 value is a bfloat16 number: its low 16 bits are zero."""
+    return not np.any(np.ascontiguousarray(stored).view(np.uint32) & np.uint32(0xFFFF))
+
+
+def on_float16(stored: NDArray[np.floating]) -> bool:
+    """Tell whether each value is a float16 number (or not finite)."""
+    return _survives(stored, np.float16)
+
+
+def on_float32(stored: NDArray[np.float64]) -> bool:
+    """Tell whether each float64 value is a float32 number (or not finite)."""
+    return _survives(stored, np.float32)
+
+
+def _survives(stored: NDArray[np.floating], narrow: type[np.floating]) -> bool:
+    with np.errstate(over="ignore", under="ignore"):
+        back = stored.astype(narrow).astype(stored.dtype)
+    return bool(np.all((back == stored) | np.isnan(stored)))

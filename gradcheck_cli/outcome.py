@@ -1,0 +1,120 @@
+"""What a check found: the frozen records that a report shows and that JSON holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """The three answers softgrad gives."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One tensor that went into the check, as it was found."""
+
+    role: str  # logits, labels, grad, ...
+    path: str
+    dtype: str  # of the container: float32, bfloat16, int64, text
+    shape: tuple[int, ...]
+    member: str | None = None
+    grid: str | None = None  # precision its values sit on, where it was inferred
+    order: str = "C"
+    notes: tuple[str, ...] = ()  # what was assumed while reading, one sentence each
+
+
+@dataclass(frozen=True)
+class Data:
+    """The problem that the tensors pose."""
+
+    rows: int
+    classes: int
+    axis: int
+    ignored_rows: int
+    divisor: float
+    targets: str  # "class labels" or "distributions"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """One entry among the worst of a comparison; the index is in the tensor's own layout."""
+
+    index: tuple[int, ...]
+    label: int | None
+    got: float
+    expected: float
+    abs_error: float
+    allowed: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: how many entries, how many fail, how bad, and where."""
+
+    name: str
+    verdict: Verdict
+    entries: int
+    failing: int
+    max_abs_error: float
+    max_rel_error: float
+    max_ulp_error: float | None  # in units in the last place of the grid; None where there is none
+    max_margin: float
+    required_atol: float
+    required_rtol: float
+    explained_by: str | None
+    tolerance: str  # where the allowance comes from, in words
+    coverage: str  # "every entry", or what was sampled and how
+    worst: tuple[Worst, ...] = ()
+
+    @property
+    def exported(self) -> bool:
+        """Whether this check judges a tensor the user handed in, and not softgrad itself."""
+        return self.name not in SELF_CHECKS
+
+
+SELF_CHECKS = ("forward", "difference", "audit", "chain", "invariants")
+
+
+@dataclass(frozen=True)
+class Warning:  # noqa: A001 - the word of the JSON contract
+    """Something the user should know although it decides nothing."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything one command found out."""
+
+    command: str
+    version: str
+    inputs: tuple[Input, ...]
+    settings: dict[str, Any]
+    data: Data
+    checks: tuple[Check, ...]
+    seconds: float
+    warnings: tuple[Warning, ...] = ()
+    diagnosis: tuple[Any, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Inconclusive when the ruler itself is off, fail when an exported tensor is wrong."""
+        if any(c.verdict is not Verdict.PASS for c in self.checks if not c.exported):
+            return Verdict.INCONCLUSIVE
+        verdicts = [c.verdict for c in self.checks]
+        if Verdict.FAIL in verdicts:
+            return Verdict.FAIL
+        return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts or not verdicts else Verdict.PASS
+
+    @property
+    def exit_code(self) -> int:
+        """0 every check passed, 1 an exported tensor is wrong, 2 it could not be decided."""
+        return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}[self.verdict]

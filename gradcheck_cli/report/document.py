@@ -1,0 +1,89 @@
+"""Outcome → the JSON contract, schema 1: keys are added, never changed.
+
+JSON has no word for NaN and the infinities, and what ``json`` writes for them breaks jq and node:
+they are the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from numbers import Integral
+from typing import Any
+
+from gradcheck_cli.outcome import Check, Input, Outcome
+
+SCHEMA = 1
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """Return the outcome as dicts, lists, strings, numbers, booleans and None."""
+    return {
+        "schema": SCHEMA,
+        "softgrad": outcome.version,
+        "command": outcome.command,
+        "verdict": outcome.verdict.value,
+        "inputs": {each.role: _input(each) for each in outcome.inputs},
+        "settings": _plain(outcome.settings),
+        "data": _plain(outcome.data),
+        "checks": [_check(each) for each in outcome.checks],
+        "diagnosis": _plain(outcome.diagnosis),
+        "warnings": _plain(outcome.warnings),
+        "seconds": _plain(outcome.seconds),
+    }
+
+
+def to_json(outcome: Outcome) -> str:
+    """Return the document, indented, without a line end."""
+    return json.dumps(document(outcome), allow_nan=False, ensure_ascii=True, indent=2)
+
+
+def to_jsonl(outcome: Outcome) -> str:
+    """Return the document on one line, without a line end."""
+    return json.dumps(document(outcome), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+
+
+def _input(each: Input) -> dict[str, Any]:
+    plain: dict[str, Any] = _plain(each)
+    del plain["role"]  # it is the key
+    return plain
+
+
+def _check(each: Check) -> dict[str, Any]:
+    """Return one comparison with its keys in the order of the contract."""
+    plain: dict[str, Any] = _plain(each)
+    plain["worst"] = plain.pop("worst")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Return what ``json`` can write: records and NumPy scalars become plain values."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value.value) if hasattr(value, "value") else str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    """Return a number, or what else stands alone, in JSON's words."""
+    if isinstance(value, Integral):
+        return int(value)
+    if type(value).__name__ == "bool" and hasattr(value, "item"):  # numpy.bool is no bool
+        return bool(value)
+    if hasattr(value, "tolist") and hasattr(value, "ndim") and value.ndim:
+        return _plain(value.tolist())
+    if not hasattr(value, "__float__"):
+        return str(value)
+    real = float(value)
+    if math.isnan(real):
+        return "NaN"
+    return real if math.isfinite(real) else ("Infinity" if real > 0 else "-Infinity")

@@ -1,0 +1,142 @@
+"""The verdict in one sentence, the first thing that every human report says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gradcheck_cli.outcome import Check, Outcome, Verdict
+from gradcheck_cli.report import numbers
+from gradcheck_cli.visible import visible
+
+EVERY = "every entry"  # Check.coverage where nothing was sampled
+
+RULERS = {
+    "forward": "softmax and loss against their definition",
+    "difference": "the analytic gradient against finite differences",
+    "audit": "finite differences against brute force",
+    "chain": "the gradient through the probabilities against a - y",
+    "invariants": "what must hold for every softmax gradient",
+}
+
+
+def word(verdict: Verdict) -> str:
+    """Return the verdict as it is shouted: ``PASS``, ``FAIL``, ``INCONCLUSIVE``."""
+    return verdict.value.upper()
+
+
+def sentence(outcome: Outcome) -> str:
+    """Return what was found, without the verdict word, safe for a terminal."""
+    if outcome.verdict is Verdict.FAIL:
+        return _failed(outcome)
+    if outcome.verdict is Verdict.PASS:
+        return _passed(outcome)
+    return _undecided(outcome)
+
+
+def names(words: Sequence[str]) -> str:
+    """Return a list in prose: ``grad, probs and loss``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def tolerance_given(outcome: Outcome) -> str | None:
+    """Return the tolerance the user set in place of the proven bound, if there is one."""
+    rtol, atol = outcome.settings.get("rtol"), outcome.settings.get("atol")
+    if rtol is None or atol is None:
+        return None
+    return f"--rtol {numbers.number(rtol, 9)} --atol {numbers.number(atol, 9)}"
+
+
+def failing(check: Check) -> str:
+    """Return how many entries failed: ``128 of 5,120 entries (2.5%)``."""
+    if check.entries == 0:
+        return "no entry compared"
+    entries = "entries" if check.coverage == EVERY else "entries checked"
+    if check.failing == check.entries:
+        return f"all {numbers.count(check.entries)} {entries}"
+    how_many = f"{numbers.count(check.failing)} of {numbers.count(check.entries)} {entries}"
+    return f"{how_many} ({numbers.share(check.failing, check.entries)})" if check.failing else how_many
+
+
+def _failed(outcome: Outcome) -> str:
+    first, *others = [c for c in outcome.checks if c.verdict is Verdict.FAIL]
+    beyond = _beyond(outcome, first)
+    if first.entries == 1 and first.failing == 1:
+        told = f"{first.name}: outside {beyond}{_worst(first)}"
+    else:
+        verb = "is" if first.failing == 1 else "are"
+        told = f"{first.name}: {failing(first)} {verb} outside {beyond}{_worst(first)}"
+    if not others:
+        return visible(told)
+    return visible(f"{told}; {names([c.name for c in others])} {'fails' if len(others) == 1 else 'fail'} too")
+
+
+def _worst(check: Check) -> str:
+    """Return how bad it is and where, as the end of a sentence."""
+    said = f"worst margin {numbers.margin(check.max_margin)}"
+    if not check.worst:
+        return f"; {said}"
+    worst = check.worst[0]
+    got, expected = numbers.apart(worst.got, worst.expected, numbers.VALUE_DIGITS)
+    at = f" at {numbers.index(worst.index)}" if worst.index else ""
+    if check.entries == 1 or not math.isfinite(worst.got):
+        return f"; got {got}, expected {expected}{at}"
+    return f"; {said}{at}"
+
+
+def _beyond(outcome: Outcome, check: Check) -> str:
+    given = tolerance_given(outcome)
+    if given is not None:
+        return given
+    precision = _precision(outcome, check)
+    return f"what {precision} arithmetic can explain" if precision else "what rounding can explain"
+
+
+def _precision(outcome: Outcome, check: Check) -> str | None:
+    """Return the precision the exporter is held to, as far as the outcome tells it."""
+    asked = outcome.settings.get("compute_dtype")
+    if asked is not None:
+        return str(asked)
+    for each in outcome.inputs:
+        if each.role == check.name:
+            stored = each.grid or each.dtype
+            return stored if "float" in stored else None
+    return None
+
+
+def _passed(outcome: Outcome) -> str:
+    exported = [c for c in outcome.checks if c.exported]
+    if not exported:
+        return visible(_verified(outcome))
+    worst = max(exported, key=lambda c: c.max_margin)
+    entries = EVERY if all(c.coverage == EVERY for c in exported) else "every entry checked"
+    bound = tolerance_given(outcome) or "its proven bound"
+    where = "" if len(exported) == 1 else f", {worst.name}"
+    found = f"worst margin {numbers.margin(worst.max_margin)}{where}"
+    return visible(f"{entries} of {names([c.name for c in exported])} is within {bound} ({found})")
+
+
+def _verified(outcome: Outcome) -> str:
+    """Return what the self-check proved, where no exported tensor was given."""
+    for check in outcome.checks:
+        if check.name == "difference":
+            extent = "all" if check.coverage == EVERY else "a sample of"
+            partials = f"{extent} {numbers.count(check.entries)} partial derivatives"
+            return f"softmax, loss and gradient verified against finite differences: {partials}"
+    return f"softgrad agrees with itself: {names([c.name for c in outcome.checks])}"
+
+
+def _undecided(outcome: Outcome) -> str:
+    if not outcome.checks:
+        return "nothing was verified"
+    off = [c for c in outcome.checks if not c.exported and c.verdict is not Verdict.PASS]
+    if not off:
+        open_ = [c.name for c in outcome.checks if c.verdict is Verdict.INCONCLUSIVE]
+        return visible(f"{names(open_)} could not be decided")
+    first = off[0]
+    meaning = RULERS.get(first.name, first.name)
+    judged = "" if not any(c.exported for c in outcome.checks) else ", so no exported tensor is judged"
+    return visible(
+        f"softgrad's own check '{first.name}' is off ({meaning}: {failing(first)} out of bounds"
+        f"{_worst(first)}){judged}"
+    )

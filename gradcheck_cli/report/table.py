@@ -1,0 +1,297 @@
+"""Outcome → what a terminal shows: the verdict and its reason first, then the evidence.
+
+A number is never cut and a user's text is never markup. The lines are already as wide as they
+will be, so print them as they are: ``console.print(render(...), soft_wrap=True)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from gradcheck_cli.outcome import Check, Input, Outcome, Verdict, Worst
+from gradcheck_cli.report import numbers
+from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
+from gradcheck_cli.report.sentence import EVERY, names, sentence, tolerance_given, word
+from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
+from gradcheck_cli.visible import visible
+
+STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+HEADING = "bold"
+ASIDE = "dim"
+PATH_LEAST = 24  # cells a path keeps, however narrow the terminal
+WORDS_LEAST = 24  # cells that running text keeps: more than any number has
+LABEL_LEAST = len("settings")  # so that roles and facts stand in one column
+
+ROUNDING = {
+    "correctly rounded": "correctly rounded arithmetic",
+    "tree": "summation in a tree",
+    "lanes": "summation in lanes",
+    "any order": "summation in some order",
+    "fused lse": "a fused logsumexp",
+    "native half": "arithmetic in half precision throughout",
+}
+
+
+def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose: bool = False) -> Text:
+    """Return the whole report.
+
+    Parameters
+    ----------
+    outcome
+        What was found.
+    width
+        Cells in a line; None for as many as the lines need (a pipe, a file).
+    top
+        Worst entries to show of each failing check.
+    verbose
+        Show every setting, the worst entries of passing checks, and the coverage and the allowance
+        of each check.
+
+    """
+    sections = [
+        _headline(outcome, width),
+        _inputs(outcome, width, verbose=verbose),
+        _checks(outcome.checks, width),
+        *_worst_of_each(outcome, width, top, verbose=verbose),
+        _grounds(outcome, width, verbose=verbose),
+        _warnings(outcome, width),
+        _last(outcome, width),
+    ]
+    shown = [Text("\n").join(lines) for lines in sections if lines]
+    return Text("\n\n").join(shown)
+
+
+def _headline(outcome: Outcome, width: int | None) -> list[Text]:
+    verdict = word(outcome.verdict)
+    return list(_labelled(verdict, sentence(outcome), len(verdict), width, STYLES[outcome.verdict]))
+
+
+def _last(outcome: Outcome, width: int | None) -> list[Text]:
+    """Return the verdict once more, for a log that is read from its end."""
+    off = [c.name for c in outcome.checks if c.verdict is not Verdict.PASS]
+    checks = "1 check" if len(outcome.checks) == 1 else f"{len(outcome.checks)} checks"
+    fared = "failed" if outcome.verdict is Verdict.FAIL else "did not pass"
+    found = f"{len(off)} of {checks} {fared} ({visible(names(off))})" if off else checks
+    verdict = word(outcome.verdict)
+    told = f"{found} in {numbers.seconds(outcome.seconds)}"
+    return list(_labelled(verdict, told, len(verdict), width, STYLES[outcome.verdict]))
+
+
+def _inputs(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:
+    """Return the tensors, then the problem that they pose and the settings."""
+    label = max((LABEL_LEAST, *(cell_len(visible(each.role)) for each in outcome.inputs)))
+    facts = _facts(outcome, verbose=verbose)
+    told = [line for name, fact in facts for line in _labelled(name, fact, label, width)]
+    return [*_tensors(outcome.inputs, label, width), *told]
+
+
+def _tensors(inputs: Sequence[Input], label: int, width: int | None) -> list[Text]:
+    """Return a line for each tensor, its path last, and what was assumed about it below."""
+    columns = [
+        Column("input", [pad(visible(i.role), label) for i in inputs], right=False),
+        Column("dtype", [visible(i.dtype) for i in inputs], right=False),
+        Column("shape", [numbers.shape(i.shape) for i in inputs], right=False),
+    ]
+    paths = [visible(_place(i)) for i in inputs]
+    room = None if width is None else width - sum(c.width + len(GAP) for c in columns)
+    beside = room is None or room >= PATH_LEAST
+    if beside:
+        columns.append(Column("path", [shorten(path, room) for path in paths], right=False))
+    heading, *lines = rows(columns)
+    shown = [Text(heading, style=HEADING)] if inputs else []
+    for each, line, path in zip(inputs, lines, paths, strict=True):
+        shown.append(Text(line))
+        below = [] if beside or width is None else [shorten(path, width - label - len(GAP))]
+        for note in (*below, *_notes(each)):
+            shown.extend(_labelled("", note, label, width, ASIDE))
+    return shown
+
+
+def _place(each: Input) -> str:
+    return each.path if each.member is None else f"{each.path}:{each.member}"
+
+
+def _notes(each: Input) -> list[str]:
+    """Return what is to be said of a tensor besides its dtype and shape."""
+    notes = [] if each.order == "C" else [f"{each.order} order"]
+    if each.grid is not None and each.grid != each.dtype:
+        notes.append(f"values on the {each.grid} grid")
+    return [visible(note) for note in (*notes, *each.notes)]
+
+
+def _facts(outcome: Outcome, *, verbose: bool) -> list[tuple[str, str]]:
+    """Return the problem that the tensors pose, and the settings that are not the defaults."""
+    told = _settings(outcome.settings, verbose=verbose)
+    return [("data", _data(outcome)), *([("settings", told)] if told else [])]
+
+
+def _data(outcome: Outcome) -> str:
+    data = outcome.data
+    ignored = numbers.count(data.ignored_rows) if data.ignored_rows else "none"
+    shown = [
+        f"{numbers.count(data.rows)} rows",
+        f"{numbers.count(data.classes)} classes on axis {data.axis}",
+        data.targets,
+        f"{ignored} ignored",
+        f"divisor {numbers.amount(data.divisor)}",
+    ]
+    return visible(", ".join(part for part in shown if part))
+
+
+def _settings(settings: dict[str, Any], *, verbose: bool) -> str:
+    """Return the options as they are typed: those that were changed, or all of them."""
+    defaults = {each.name: each.default for each in fields(Settings)}
+    running = {each.name for each in fields(Settings) if words_of(each).group == RUNNING}
+    told = [n for n, v in settings.items() if verbose or (v != defaults.get(n) and n not in running)]
+    return visible(", ".join(f"{flag_of(name)} {_option(settings[name])}" for name in told))
+
+
+def _option(value: Any) -> str:
+    if value is None:
+        return "none"
+    return numbers.number(value, 9) if isinstance(value, float) else str(value)
+
+
+def _checks(checks: Sequence[Check], width: int | None) -> list[Text]:
+    """Return a row for each check."""
+    if not checks:
+        return []
+    columns = [
+        Column("check", [visible(c.name) for c in checks], right=False),
+        Column("entries", [numbers.count(c.entries) for c in checks], rank=1),
+        Column("failing", [numbers.count(c.failing) for c in checks]),
+        Column("max abs error", [numbers.number(c.max_abs_error) for c in checks], rank=2),
+        Column("max ulp", [_ulp(c) for c in checks], rank=3),
+        Column("margin", [numbers.margin(c.max_margin) for c in checks]),
+        Column("verdict", [_said(c.verdict) for c in checks], right=False),
+    ]
+    return _table(columns, width, [c.verdict for c in checks])
+
+
+def _ulp(check: Check) -> str:
+    return "-" if check.max_ulp_error is None else numbers.number(check.max_ulp_error, 2)
+
+
+def _said(verdict: Verdict) -> str:
+    """Return a verdict for a row: only what is not well is shouted."""
+    return verdict.value if verdict is Verdict.PASS else word(verdict)
+
+
+def _table(columns: list[Column], width: int | None, verdicts: Sequence[Verdict]) -> list[Text]:
+    """Return a table whose rows end with their verdict, and what was left out of it."""
+    kept, dropped = fit(columns, width)
+    heading, *lines = rows(kept)
+    shown = [Text(heading, style=HEADING)]
+    for line, verdict in zip(lines, verdicts, strict=True):
+        text = Text(line)
+        text.stylize(STYLES[verdict], len(line) - len(word(verdict)))
+        shown.append(text)
+    return shown + _left_out(dropped, width)
+
+
+def _left_out(dropped: Sequence[Column], width: int | None) -> list[Text]:
+    headings = names([column.heading for column in dropped])
+    return [Text(t, style=ASIDE) for t in wrap(f"(too narrow for {headings})", width)] if dropped else []
+
+
+def _worst_of_each(outcome: Outcome, width: int | None, top: int, *, verbose: bool) -> Iterator[list[Text]]:
+    """Yield for each failing check its worst entries, and the tolerance it would have passed with.
+
+    Where the ruler itself is off nothing exported was judged, so no tolerance is advised.
+    """
+    for check in outcome.checks:
+        if not check.failing:
+            if verbose and check.worst[:top]:
+                yield _worst(check.worst[:top], f"largest margins of {check.name}", width)
+            continue
+        worst = check.worst[: min(top, check.failing)]  # those after them are within their allowance
+        title = f"worst of {check.name}, {len(worst)} of {numbers.count(check.failing)} failing"
+        shown = _worst(worst, title, width) if worst else []
+        if check.exported and outcome.verdict is Verdict.FAIL:
+            shown += [Text(line) for line in wrap(_would_have_passed(check), width)]
+        if shown:
+            yield shown
+
+
+def _worst(worst: Sequence[Worst], title: str, width: int | None) -> list[Text]:
+    """Return the entries with the largest margins under a title."""
+    kept, dropped = fit(_worst_columns(worst), width)
+    heading, *lines = rows(kept)
+    titled = [Text(t, style=HEADING) for t in wrap(visible(title), width)]
+    return [*titled, Text(heading, style=HEADING), *map(Text, lines), *_left_out(dropped, width)]
+
+
+def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
+    values = [numbers.apart(w.got, w.expected, numbers.VALUE_DIGITS) for w in worst]
+    errors = [numbers.apart(w.abs_error, w.allowed) for w in worst]
+    columns = [
+        Column("index", [numbers.index(w.index) for w in worst], right=False),
+        Column("label", ["-" if w.label is None else str(int(w.label)) for w in worst], rank=2),
+        Column("got", [got for got, _ in values]),
+        Column("expected", [expected for _, expected in values], rank=1),
+        Column("error", [error for error, _ in errors], rank=3),
+        Column("allowed", [allowed for _, allowed in errors], rank=4),
+        Column("margin", [numbers.margin(w.margin) for w in worst]),
+    ]
+    return [c for c in columns if c.heading != "label" or any(w.label is not None for w in worst)]
+
+
+def _would_have_passed(check: Check) -> str:
+    """Return the smallest tolerances that would have let a failing check pass."""
+    ways = []
+    if check.required_atol < float("inf"):
+        ways.append(f"--atol {numbers.at_least(check.required_atol)} --rtol 0")
+    if check.required_rtol < float("inf"):
+        ways.append(f"--atol 0 --rtol {numbers.at_least(check.required_rtol)}")
+    if not ways:
+        return visible(f"No tolerance would have passed {check.name}.")
+    return visible(f"{check.name} would have passed with {' or with '.join(ways)}")
+
+
+def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:
+    """Return where the allowances come from, and what was not covered whole."""
+    judged = [c for c in outcome.checks if verbose or c.exported or c.verdict is not Verdict.PASS]
+    sampled = [c for c in outcome.checks if verbose or c.coverage != EVERY]
+    explained = [(c.explained_by, c.name) for c in judged if c.explained_by is not None]
+    facts = [
+        *(("allowed", f"{who}: {what}") for what, who in _shared((c.tolerance, c.name) for c in judged)),
+        *(("covered", f"{who}: {what}") for what, who in _shared((c.coverage, c.name) for c in sampled)),
+        *(
+            ("rounding", f"{who}: explained by {ROUNDING.get(what, what)}")
+            for what, who in _shared(explained)
+        ),
+    ]
+    if tolerance_given(outcome) is not None:
+        facts.append(("note", f"{tolerance_given(outcome)} replaces the proven bound"))
+    label = max((len(name) for name, _ in facts), default=0)
+    return [line for name, told in facts for line in _labelled(name, visible(told), label, width)]
+
+
+def _shared(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return each statement once, with the checks that it holds for."""
+    holders: dict[str, list[str]] = {}
+    for statement, holder in pairs:
+        holders.setdefault(statement, []).append(holder)
+    return [(statement, names(who)) for statement, who in holders.items()]
+
+
+def _warnings(outcome: Outcome, width: int | None) -> list[Text]:
+    return [
+        line
+        for each in outcome.warnings
+        for line in _labelled("warning", visible(f"{each.message} ({each.code})"), 7, width, "yellow")
+    ]
+
+
+def _labelled(label: str, told: str, room: int, width: int | None, style: str = HEADING) -> Iterator[Text]:
+    """Yield wrapped lines with a label to the left of the first; without a label the style is theirs."""
+    first, *others = wrap(told, None if width is None else max(width - room - len(GAP), WORDS_LEAST))
+    style_of_told = "" if label else style
+    yield Text.assemble((pad(label, room) + GAP, style if label else ""), (first, style_of_told))
+    for line in others:
+        yield Text.assemble(" " * room + GAP, (line, style_of_told))

@@ -1,0 +1,140 @@
+"""Every option of a check, once: its default, its limits, and the words that explain it.
+
+The command line, the help text and the tests of the man pages are made from these fields; nothing
+about an option is written a second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from gradcheck_cli.errors import UsageError
+
+REDUCTIONS = ("mean", "sum", "none", "batch", "full")
+COMPUTE_DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Words:
+    """How one option is offered to a user."""
+
+    help: str
+    group: str
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    above: float | None = None  # the value must be greater than this
+    least: float | None = None  # the value must be at least this
+    below: float | None = None  # the value must be less than this
+
+
+def option(default: Any, words: str, *, group: str, **limits: Any) -> Any:
+    """Return a dataclass field that carries the words of its option."""
+    return field(default=default, metadata={"words": Words(words, group, **limits)})
+
+
+LOSS = "Loss convention (the defaults are PyTorch's)"
+JUDGING = "How it is judged"
+RUNNING = "How it runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The options in force, checked against their limits; all of them have a default."""
+
+    reduction: str = option(
+        "mean",
+        "Divisor of the loss: rows that count (mean), 1 (sum, none), the batch axis (batch), "
+        "all rows (full).",
+        group=LOSS,
+        choices=REDUCTIONS,
+    )
+    normalizer: float | None = option(
+        None, "Explicit divisor, instead of --reduction.", group=LOSS, metavar="X", above=0.0
+    )
+    ignore_index: int = option(
+        -100, "Rows with this label have loss and gradient 0.", group=LOSS, metavar="I"
+    )
+    label_smoothing: float = option(
+        0.0, "Share of the target spread over the classes.", group=LOSS, metavar="E", least=0.0, below=1.0
+    )
+    smoothing_over: str = option(
+        "classes",
+        "Spread it as E/K over all classes, or E/(K-1) over the others.",
+        group=LOSS,
+        choices=("classes", "others"),
+    )
+    temperature: float = option(
+        1.0, "Logits are divided by T, after the softcap.", group=LOSS, metavar="T", above=0.0
+    )
+    softcap: float | None = option(None, "Logits become C tanh(z/C).", group=LOSS, metavar="C", above=0.0)
+    z_loss: float = option(
+        0.0, "Adds L logsumexp(z)^2 to the loss of a row.", group=LOSS, metavar="L", least=0.0
+    )
+    axis: int | None = option(
+        None,
+        "Class axis of the logits. Default: the axis the labels' shape leaves over.",
+        group=LOSS,
+        metavar="I",
+    )
+    compute_dtype: str | None = option(
+        None,
+        "Precision the exporter computed in. Default: inferred from the exported values.",
+        group=JUDGING,
+        choices=COMPUTE_DTYPES,
+    )
+    rtol: float | None = option(
+        None,
+        "With --atol: allow A + R |expected| instead of the proven bound.",
+        group=JUDGING,
+        metavar="R",
+        least=0.0,
+    )
+    atol: float | None = option(None, "See --rtol; both or neither.", group=JUDGING, metavar="A", least=0.0)
+    seed: int = option(0, "Seed of the entries audited by brute force.", group=JUDGING, metavar="N", least=0)
+    top: int = option(5, "Worst entries to show.", group=RUNNING, metavar="N", least=0)
+    threads: int | None = option(
+        None, "Threads to use. Default: the processors available.", group=RUNNING, metavar="N", least=1
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what no problem could be checked under."""
+        for each in fields(self):
+            _check_limits(each, getattr(self, each.name))
+        if (self.rtol is None) != (self.atol is None):
+            raise UsageError("--rtol and --atol go together: give both or neither")
+        if self.normalizer is not None and self.reduction != type(self).reduction:
+            raise UsageError("--normalizer replaces --reduction: give only one of them")
+
+    def in_force(self) -> dict[str, Any]:
+        """Return every option with its value, by the name JSON knows it under."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def words_of(each: Field[Any]) -> Words:
+    """Return the words of one option."""
+    words = each.metadata["words"]
+    assert isinstance(words, Words)  # noqa: S101 - narrows the type; option() put it there
+    return words
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of an option: ``ignore_index`` to ``--ignore-index``."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_limits(each: Field[Any], value: Any) -> None:
+    words = words_of(each)
+    if value is None:
+        return
+    flag = flag_of(each.name)
+    if words.choices and value not in words.choices:
+        raise UsageError(f"{flag} {value}: choose one of {', '.join(words.choices)}")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise UsageError(f"{flag} {value}: a finite number is needed")
+    if words.above is not None and not value > words.above:
+        raise UsageError(f"{flag} {value}: must be greater than {words.above:g}")
+    if words.least is not None and not value >= words.least:
+        raise UsageError(f"{flag} {value}: must be at least {words.least:g}")
+    if words.below is not None and not value < words.below:
+        raise UsageError(f"{flag} {value}: must be less than {words.below:g}")

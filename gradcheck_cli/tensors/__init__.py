@@ -1,0 +1,14 @@
+"""Files to tensors; the only place that opens input.
+
+Whatever the container, a ``Tensor`` is a descriptor, an offset, a stored type, a shape and an order, and
+``Rows`` reads any range of its rows.
+"""
+
+from __future__ import annotations
+
+from gradcheck_cli.tensors.decimals import Decimals
+from gradcheck_cli.tensors.opening import open_tensor
+from gradcheck_cli.tensors.rows import Rows
+from gradcheck_cli.tensors.tensor import Tensor
+
+__all__ = ["Decimals", "Rows", "Tensor", "open_tensor"]

@@ -1,0 +1,88 @@
+"""Stored values to float64 or int64, exactly or not at all."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+EXACT_INTEGERS = 1 << 53  # every integer up to here is a double
+INT64_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The first value that has no exact counterpart: its place in C order, and the reason, value first."""
+
+    place: int
+    reason: str
+
+
+def convert(stored: Array, out: Array, bfloat16: bool) -> Fault | None:  # noqa: FBT001 - one caller
+    """Fill ``out`` from stored values of the same shape; return the first that cannot be held."""
+    values = _widened(stored) if bfloat16 else stored
+    if out.dtype.kind == "f":
+        # A signalling NaN raises a flag when it is widened; it is a NaN all the same.
+        with np.errstate(all="ignore"):
+            np.copyto(out, values, casting="unsafe")
+        return _inexact(values, out) if values.dtype.kind in "iu" and values.dtype.itemsize == 8 else None
+    if values.dtype.kind == "f":
+        return _whole(values, out)
+    np.copyto(out, values, casting="unsafe")
+    if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.max(initial=0) > INT64_MAX:
+        return _first(values > INT64_MAX, values, "is more than an int64 holds")
+    return None
+
+
+_LOCAL = threading.local()
+
+
+def _widened(bits: Array) -> Array:
+    """Return bfloat16 bits as float32: the same bits, sixteen places up."""
+    buffer = getattr(_LOCAL, "buffer", None)
+    if buffer is None or buffer.size < bits.size:
+        buffer = _LOCAL.buffer = np.empty(bits.size, np.uint32)
+    wide = buffer[: bits.size].reshape(bits.shape)
+    np.copyto(wide, bits)
+    np.left_shift(wide, 16, out=wide)
+    floats: Array = wide.view(np.float32)
+    return floats
+
+
+def _inexact(values: Array, out: Array) -> Fault | None:
+    """Return the first 64-bit integer that is not the double it became."""
+    limit = float(EXACT_INTEGERS)
+    # 2^53 itself may be 2^53 + 1, rounded.
+    if values.size == 0 or (out.max() < limit and out.min() > -limit):
+        return None
+    # 2^63 and 2^64 do not fit back, so the largest values are compared as Python integers.
+    for place in np.flatnonzero(np.abs(out) >= limit):
+        value = int(values.flat[place])
+        if int(out.flat[place]) != value:
+            return Fault(int(place), f"{value} is not exactly representable as a double")
+    return None
+
+
+def _whole(values: Array, out: Array) -> Fault | None:
+    """Fill int64 ``out`` from floats that are whole numbers."""
+    with np.errstate(all="ignore"):
+        doubles = values.astype(np.float64)
+        fits = (np.trunc(doubles) == doubles) & (np.abs(doubles) < 2.0**63)
+        if not fits.all():
+            return _first(~fits, doubles, "is not a whole number", "is more than an int64 holds")
+        np.copyto(out, doubles, casting="unsafe")
+    return None
+
+
+def _first(bad: Array, values: Array, reason: str, large: str | None = None) -> Fault:
+    place = int(bad.argmax())
+    value = values.flat[place]
+    text = repr(value.item())
+    if large is not None and math.isfinite(value) and math.trunc(value) == value:
+        reason = large
+    return Fault(place, f"{text} {reason}")

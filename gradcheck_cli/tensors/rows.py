@@ -1,0 +1,168 @@
+"""A tensor seen as rows along its class axis."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.errors import UsageError
+from gradcheck_cli.tensors import conversion
+from gradcheck_cli.tensors.tensor import Tensor
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Classes that do not lie next to each other are read in one go with what lies between them as long as the
+# gap costs less than another system call, and the whole stays small.
+GAP_BYTES = 4096
+SPAN_BYTES = 4 << 20
+
+
+class Rows:
+    """The rows of a tensor, read by range; several threads may read at once.
+
+    A row is one logical index of all axes but the class axis, in C order. The memory is seen as
+    (outer, classes, inner): row ``o * inner + i`` has its classes at stride ``inner``.
+    """
+
+    def __init__(self, tensor: Tensor, axis: int | None) -> None:
+        """See each element as a row of its own where ``axis`` is None."""
+        shape = tensor.shape
+        self.tensor = tensor
+        self.axis: int | None = None
+        self._flat: Rows | None = None
+        if axis is None:
+            self.classes, self.count = 1, math.prod(shape)
+            self._inner = 1
+            if tensor.layout == "F":
+                self._flat = Rows(tensor, 1)
+            return
+        if not -len(shape) <= axis < len(shape):
+            raise UsageError(f"{tensor.name}: there is no axis {axis} in the shape {shape}")
+        self.axis = axis % len(shape)
+        self.classes = shape[self.axis]
+        self.count = math.prod(shape) // self.classes
+        if tensor.layout == "F":  # two axes: the memory is the transpose in C order
+            self._inner = self.count if self.axis == 1 else 1
+        else:
+            self._inner = math.prod(shape[self.axis + 1 :])
+
+    def read(self, start: int, stop: int, out: Array) -> None:
+        """Fill ``out`` with rows ``start`` to ``stop``: (n, classes) float64, or (n,) where axis is None.
+
+        An int64 ``out`` takes whole numbers only.
+        """
+        self._check_range(start, stop, out.shape)
+        if self.tensor.stored == out.dtype and self._is_plain:
+            if stop > start:
+                self.tensor.read_into(out, start * self.classes)
+            return
+        for where, part in self._parts(start, stop):
+            target = out[where]
+            fault = conversion.convert(part, target, self.tensor.dtype == "bfloat16")
+            if fault is not None:
+                place = np.unravel_index(fault.place, part.shape)
+                row = start + where.start + int(place[0])
+                self._refuse(row, int(place[1]) if len(place) > 1 else None, fault.reason)
+
+    def read_stored(self, start: int, stop: int) -> Array:
+        """Return rows as they are stored, in native byte order: (n, classes), or (n,) where axis is None.
+
+        bfloat16 comes as its bits in uint16.
+        """
+        shape = (stop - start,) if self.axis is None else (stop - start, self.classes)
+        self._check_range(start, stop, shape)
+        out = np.empty(shape, self.tensor.stored.newbyteorder("="))
+        for where, part in self._parts(start, stop):
+            np.copyto(out[where], part)
+        return out
+
+    def index_of(self, row: int, column: int | None = None) -> tuple[int, ...]:
+        """Return the index of a row's entry in the tensor's own shape; without a column, the row's alone."""
+        shape = self.tensor.shape
+        if self.axis is None:
+            return tuple(int(i) for i in np.unravel_index(row, shape)) if shape else ()
+        others = shape[: self.axis] + shape[self.axis + 1 :]
+        index = [int(i) for i in np.unravel_index(row, others)] if others else []
+        if column is not None:
+            index.insert(self.axis, column)
+        return tuple(index)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._inner == 1 and self._flat is None
+
+    def _check_range(self, start: int, stop: int, shape: tuple[int, ...]) -> None:
+        wanted = (stop - start,) if self.axis is None else (stop - start, self.classes)
+        if not 0 <= start <= stop <= self.count or tuple(shape) != wanted:
+            raise ValueError(f"rows {start} to {stop} of {self.count} do not fit an array of shape {shape}")
+
+    def _refuse(self, row: int, column: int | None, reason: str) -> None:
+        tensor = self.tensor
+        if self.axis is None:
+            where = f"{tensor.role.removesuffix('s')} {{}} in row {row}"
+        else:
+            where = f"{tensor.role} {{}} at {list(self.index_of(row, column))}"
+        tensor.source.refuse(where.format(reason.partition(" ")[0]) + " " + reason.partition(" ")[2])
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+        """Yield (slice of the output rows, stored values in the shape of that slice)."""
+        if stop == start:
+            return
+        if self._flat is not None:
+            yield slice(0, stop - start), self._elements(self._flat, start, stop)
+        elif self._inner == 1:
+            shape = (stop - start,) if self.axis is None else (stop - start, self.classes)
+            part = _scratch(shape, self.tensor.stored)
+            self.tensor.read_into(part, start * self.classes)
+            yield slice(0, stop - start), part
+        else:
+            yield from self._slabs(start, stop)
+
+    def _slabs(self, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+        """Yield parts of (outer, classes, inner) memory, one slab after the other, transposed to rows."""
+        inner = self._inner
+        row = start
+        while row < stop:
+            outer, first = divmod(row, inner)
+            size = min(inner - first, stop - row)
+            yield slice(row - start, row - start + size), self._slab(outer, first, size).T
+            row += size
+
+    def _slab(self, outer: int, first: int, size: int) -> Array:
+        """Return (classes, size) stored values: ``size`` neighbours of every class of one slab."""
+        tensor, inner, classes = self.tensor, self._inner, self.classes
+        base = outer * classes * inner + first
+        span = (classes - 1) * inner + size
+        item = tensor.stored.itemsize
+        if size == inner or ((inner - size) * item <= GAP_BYTES and span * item <= SPAN_BYTES):
+            whole = _scratch((classes * inner,), tensor.stored)
+            tensor.read_into(whole[:span], base)
+            return whole.reshape(classes, inner)[:, :size]
+        part = _scratch((classes, size), tensor.stored)
+        for label in range(classes):
+            tensor.read_into(part[label], base + label * inner)
+        return part
+
+    @staticmethod
+    def _elements(rows: Rows, start: int, stop: int) -> Array:
+        """Return elements in C order of a tensor of two axes that lies in Fortran order."""
+        top, bottom = start // rows.classes, -(-stop // rows.classes)
+        skipped = top * rows.classes
+        return rows.read_stored(top, bottom).reshape(-1)[start - skipped : stop - skipped]
+
+
+_LOCAL = threading.local()
+
+
+def _scratch(shape: tuple[int, ...], stored: np.dtype[Any]) -> Array:
+    """Return this thread's buffer for stored values, in that shape; its content lasts until the next call."""
+    size = math.prod(shape) * stored.itemsize
+    buffer = getattr(_LOCAL, "buffer", None)
+    if buffer is None or buffer.nbytes < size:
+        buffer = _LOCAL.buffer = np.empty(size, np.uint8)
+    array: Array = buffer[:size].view(stored).reshape(shape)
+    return array

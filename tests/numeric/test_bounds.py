@@ -1,0 +1,161 @@
+"""The proven bounds against a 50-digit oracle: observed / bound never above 1, on rows made to hurt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcheck_cli.numeric import accuracy, cross_entropy, difference, softmax
+from gradcheck_cli.numeric.cross_entropy import Loss
+from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats
+from gradcheck_cli.numeric.softmax import Link
+from tests import oracle
+
+FAMILIES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+    "flat": lambda rng, k: 1e-3 * rng.normal(size=k),
+    "usual": lambda rng, k: rng.normal(size=k),
+    "wide": lambda rng, k: 30 * rng.normal(size=k),
+    "huge": lambda rng, k: 1e4 * rng.normal(size=k),
+    "offset": lambda rng, k: 1e4 + rng.normal(size=k),
+    "far offset": lambda rng, k: 1e15 + np.round(4 * rng.normal(size=k)),
+    "ties": lambda rng, k: np.round(rng.normal(size=k)),
+    "saturated": lambda rng, k: rng.normal(size=k) + 40.0 * (np.arange(k) == 0),
+    "underflowing": lambda rng, k: rng.normal(size=k) + 720.0 * (np.arange(k) == 0),
+    "tiny": lambda rng, k: 1e-310 * rng.normal(size=k),
+}
+LOSSES = {
+    "plain": Loss(Link()),
+    "smoothing": Loss(Link(), 0.1),
+    "temperature": Loss(Link(0.3)),
+    "softcap": Loss(Link(1.0, 20.0)),
+    "z-loss": Loss(Link(), z_loss=1e-2),
+}
+
+
+def _convention(loss: Loss) -> oracle.Convention:
+    return oracle.Convention(
+        reduction="sum",
+        label_smoothing=loss.smoothing,
+        temperature=loss.link.temperature,
+        softcap=loss.link.softcap,
+        z_loss=loss.z_loss,
+    )
+
+
+def _block(z: Floats, labels: Any, loss: Loss) -> Any:
+    room = [np.empty_like(z) for _ in range(4)]
+    with np.errstate(all="ignore"):
+        f = softmax.forward(z.copy(), labels, loss.link, room[0], room[1])
+        q = cross_entropy.class_targets(labels, z.shape[1], loss)
+        one = np.ones(len(z))
+        by = cross_entropy.scale(f, loss, one, one)
+        g = cross_entropy.gradient(f, q, by, room[2], room[3])
+    return f, q, by, g
+
+
+def _ratio(observed: Any, truth: Any, allowed: Floats) -> float:
+    """Return the largest |observed - truth| / allowed, in the oracle's precision."""
+    pairs = zip(truth.flat, np.asarray(observed).flat, allowed.flat, strict=True)
+    return max(float(abs(t - float(x)) / float(a)) for t, x, a in pairs)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 129])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_reference_gradient_is_inside_its_bound(name: str, family: str, classes: int) -> None:
+    loss = LOSSES[name]
+    if name == "softcap" and family in ("huge", "far offset"):
+        pytest.skip("tanh saturates: slope and gradient underflow alike")
+    rng = np.random.default_rng([classes, *family.encode()])
+    z = np.stack([FAMILIES[family](rng, classes) for _ in range(2)])
+    labels = np.array([0, classes - 1])
+    f, q, by, g = _block(z, labels, loss)
+    truth = oracle.gradient(z, labels, _convention(loss))
+    with np.errstate(all="ignore"):
+        bound = accuracy.reference_error(f, q, by, loss)
+        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
+    assert _ratio(g, truth, allowed) <= 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("classes", [1, 2, 10, 129])
+def test_probabilities_and_their_logarithms_are_inside_their_bounds(family: str, classes: int) -> None:
+    rng = np.random.default_rng([classes, *family.encode(), 1])
+    z = np.stack([FAMILIES[family](rng, classes) for _ in range(2)])
+    labels = np.zeros(2, dtype=np.int64)
+    f, *_ = _block(z, labels, LOSSES["plain"])
+    convention = oracle.Convention()
+    with np.errstate(all="ignore"):
+        bound = accuracy.probability_error(f, Link(), FLOAT64, accuracy.pairwise(classes))
+        bare, nothing = accuracy.bare(f)
+        allowed = bound.spread(bare, nothing, f.a, np.empty_like(f.a), np.empty_like(f.a))
+        logs = accuracy.log_probability_error(f, Link(), FLOAT64, None, np.empty_like(f.a))
+    assert _ratio(f.a, oracle.probabilities(z, convention), allowed) <= 1.0
+    truth = oracle.log_probabilities(z, convention)
+    assert _ratio(f.d - f.log_total[:, None], truth, logs) <= 1.0
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 60.0])
+@pytest.mark.parametrize("classes", [2, 30, 1000])
+def test_a_float32_kernel_is_inside_the_model_of_any_order(classes: int, scale: float) -> None:
+    """Sequential float32 summation, the worst order there is, and p - 1 at the label."""
+    rng = np.random.default_rng(classes)
+    z32 = (scale * rng.normal(size=(3, classes))).astype(np.float32)
+    labels = z32.argmax(axis=1)
+    with np.errstate(all="ignore"):
+        e = np.exp(z32 - z32.max(axis=1, keepdims=True))
+        total = np.add.accumulate(e, axis=1)[:, -1:]
+        got = e / total
+        got[np.arange(3), labels] -= np.float32(1)
+    f, q, by, g = _block(z32.astype(np.float64), labels, LOSSES["plain"])
+    with np.errstate(all="ignore"):
+        bound = accuracy.gradient_error(f, q, by, LOSSES["plain"], FLOAT32, accuracy.any_order(classes))
+        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
+    assert (np.abs(got.astype(np.float64) - g) / allowed).max() <= 1.0
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f not in ("huge", "far offset")])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_difference_is_inside_its_bound(name: str, family: str) -> None:
+    """Also where the label holds nearly everything: a bound from a cancelled 1 - p failed by 2e5 there."""
+    loss = LOSSES[name]
+    rng = np.random.default_rng([*family.encode(), 2])
+    z = np.stack([FAMILIES[family](rng, 17) for _ in range(6)])
+    labels = np.arange(6) % 3
+    f, q, by, g = _block(z, labels, loss)
+    with np.errstate(all="ignore"):
+        got = difference.central(f, q, by, loss, np.empty_like(g), np.empty_like(g))
+        bound = accuracy.difference_error(f, q, by, loss)
+        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
+        allowed[f.rows, f.pivot] = accuracy.difference_at_pivot(f, q, by, loss, bound)
+    assert (np.abs(got - g) <= allowed).all()
+
+
+@pytest.mark.parametrize("column", [0, 1, 5])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_brute_force_difference_is_inside_its_bound(name: str, column: int) -> None:
+    loss = LOSSES[name]
+    z = np.array([2.0, -1.0, 0.5, 7.0, 3.0, -20.0])
+    q = np.zeros(6)
+    q[1] = 1 - loss.smoothing
+    q += loss.smoothing / 6
+    truth = oracle.gradient(z[None], np.array([1]), _convention(loss))[0, column]
+    slope, _ = difference.five_point(z, q, loss, column)
+    allowed = accuracy.audit_error(z, q, loss, float(truth), column)
+    assert abs(float(truth - slope)) <= allowed
+    assert allowed < 1e-8
+
+
+def test_the_order_of_the_difference_is_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Halving the step divides the truncation error by four."""
+    z, labels, loss = np.array([[0.3, -1.0, 2.0]]), np.array([1]), LOSSES["plain"]
+    f, q, by, g = _block(z, labels, loss)
+    errors = []
+    for h in (2.0**-6, 2.0**-7):
+        monkeypatch.setattr(difference, "STEP", h)
+        got = difference.central(f, q, by, loss, np.empty_like(g), np.empty_like(g))
+        errors.append(np.abs(got - g))
+    assert np.abs(errors[0] / errors[1] - 4.0).max() < 1e-2

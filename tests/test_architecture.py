@@ -1,0 +1,101 @@
+"""The shape of the house: imports point down, numbers stay pure, start-up stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gradcheck_cli"
+
+LAYERS = [
+    {"errors", "visible"},
+    {"settings", "outcome"},
+    {"tensors"},
+    {"numeric"},
+    {"exports"},
+    {"problem"},
+    {"findings"},
+    {"blocks"},
+    {"comparisons"},
+    {"engine", "audit"},
+    {"verdict"},
+    {"check"},
+    {"report"},
+    {"cli"},
+]
+"""From the bottom up; a module imports only from layers below its own."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _layer(name: str) -> int:
+    (found,) = [level for level, names in enumerate(LAYERS) if name in names]
+    return found
+
+
+def _imports(path: Path) -> set[str]:
+    """Return the dotted names that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    if _room(path) == "__init__":
+        return
+    own = _layer(_room(path))
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "gradcheck_cli" and len(parts) > 1 and parts[1] != _room(path):
+            assert _layer(parts[1]) < own, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if _room(p) == "numeric"], ids=lambda path: path.name)
+def test_numeric_imports_numpy_alone(path: Path) -> None:
+    allowed = {"numpy", "gradcheck_cli", "__future__", "math", "dataclasses", "collections", "typing"}
+    assert {name.split(".")[0] for name in _imports(path)} <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_can_unpickle(path: Path) -> None:
+    assert not {"pickle", "marshal", "shelve", "cloudpickle"} & {n.split(".")[0] for n in _imports(path)}
+    assert "allow_pickle" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_tensors_opens_input_and_only_cli_prints(path: Path) -> None:
+    calls = {
+        ast.unparse(node.func)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+    }
+    if _room(path) not in {"tensors", "cli"}:
+        assert not calls & {"os.open", "np.load", "np.loadtxt", "np.memmap", "gzip.open", "Path.open"}
+    assert "print" not in calls
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("gradcheck_cli", {"click", "numpy", "rich"}),
+        ("gradcheck_cli.cli", {"numpy", "rich"}),
+        ("gradcheck_cli.report.document", {"rich", "numpy"}),
+    ],
+)
+def test_start_up_stays_light(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -1,0 +1,87 @@
+"""The same result whatever the block size and the thread count; failures are those of the first row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradcheck_cli import blocks
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.outcome import Outcome
+from tests.conftest import Examine
+
+
+def _data(rows: int = 300, classes: int = 17) -> dict[str, np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(11)
+    logits = (rng.normal(size=(rows, classes)) * 4).astype(np.float32)
+    labels = rng.integers(0, classes, rows)
+    labels[::7] = -100
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs = e / e.sum(axis=1, keepdims=True)
+    grad = probs.copy()
+    grad[np.arange(rows), labels % classes] -= 1
+    grad[labels == -100] = 0
+    grad /= np.float32((labels != -100).sum())
+    grad[17:250:31, 3] *= np.float32(1.01)
+    return {"logits": logits, "labels": labels, "grad": grad, "probs": probs}
+
+
+def _comparable(outcome: Outcome) -> Any:
+    return outcome.checks, outcome.data, outcome.inputs, outcome.verdict
+
+
+@pytest.mark.parametrize("entries", [1, 40, 100, 1000, 1 << 20])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"softcap": 9.0, "z_loss": 0.01}])
+def test_block_size_and_threads_change_nothing(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, entries: int, threads: int, settings: dict[str, Any]
+) -> None:
+    data = _data()
+    logits, labels = data.pop("logits"), data.pop("labels")
+    usual = examine(logits, labels, settings | {"threads": 1}, loss=2.5, **data)
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", entries)
+    again = examine(logits, labels, settings | {"threads": threads}, loss=2.5, **data)
+    assert _comparable(again) == _comparable(usual)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_undefined_row_is_named(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, bad: float, threads: int
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 34)
+    data = _data()
+    for row in (101, 57, 299, 58):
+        data["logits"][row, 2] = bad
+    with pytest.raises(InputError, match=rf"logits.npy, entry \[57, 2\]: logit {bad}"):
+        examine(data["logits"], data["labels"], {"threads": threads})
+
+
+def test_a_row_of_minus_infinity_is_refused(examine: Examine) -> None:
+    data = _data()
+    data["logits"][5] = -np.inf
+    with pytest.raises(InputError, match=r"row \[5\]: every class is masked"):
+        examine(data["logits"], data["labels"])
+
+
+def test_a_masked_label_is_refused(examine: Examine) -> None:
+    data = _data()
+    data["logits"][8, data["labels"][8]] = -np.inf
+    with pytest.raises(InputError, match=r"row \[8\]: its label is a masked class"):
+        examine(data["logits"], data["labels"])
+
+
+def test_smoothing_over_a_masked_class_is_refused(examine: Examine) -> None:
+    data = _data()
+    data["logits"][8, (data["labels"][8] + 1) % 17] = -np.inf
+    with pytest.raises(InputError, match=r"row \[8\]: a class with target weight"):
+        examine(data["logits"], data["labels"], {"label_smoothing": 0.1})
+
+
+def test_a_mask_under_a_softcap_is_refused(examine: Examine) -> None:
+    data = _data()
+    data["logits"][8, 2] = -np.inf
+    with pytest.raises(InputError, match=r"row \[8\]: a masked class \(-inf\) under --softcap"):
+        examine(data["logits"], data["labels"], {"softcap": 5.0})
