@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Room, work_out
-from gradcheck_cli.findings import Finding, Look, compare
+from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.findings import Finding, Look, Sides, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference
-from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.numeric.precision import FLOAT64
 from gradcheck_cli.numeric.softmax import DEEPEST
 from gradcheck_cli.problem import Problem
 
@@ -30,7 +30,6 @@ class Audit:
 
     forward: Finding
     differences: Finding
-    rows: int
 
 
 def audit(problem: Problem, seed: int, top: int) -> Audit:
@@ -39,86 +38,67 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
     forward, differences = Finding(), Finding()
     again = max(1, min(problem.rows, 8, _FORWARD_ENTRIES // problem.classes))
     moved = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * problem.classes)))
-    rows = _sample(rng, problem.rows, max(again, min(moved, 16)))
-    room = Room.of(problem, 1)
+    rows = _sample(rng, problem, max(again, min(moved, 16)))
+    grid = Grid(problem.rows, 1, 1)
+    room = Room.of(problem, grid, depth=True)
     with np.errstate(all="ignore"):
         for order, row in enumerate(rows):
-            block = work_out(problem, row, row + 1, room)
+            block = work_out(problem, range(row, row + 1), grid, room)
+            (tile,) = block.tiles()
             if order < again:
-                forward = forward.merge(_forward(block, problem, top), top)
+                forward = forward.merge(_forward(tile, top), top)
             share = moved // len(rows) + (order < moved % len(rows))
             if block.counted[0]:
-                differences = differences.merge(_differences(block, problem, share, rng, top), top)
-    return Audit(forward, differences, len(rows))
+                differences = differences.merge(_differences(tile, problem, share, rng, top), top)
+    return Audit(forward, differences)
 
 
-def _sample(rng: np.random.Generator, population: int, size: int) -> list[int]:
-    """Return rows without repetition, the first and the last among them, in random order."""
-    size = min(size, population)
-    ends = {0, population - 1}
-    drawn = (int(row) for row in rng.integers(0, population, size=4 * size))
-    chosen = list(dict.fromkeys([*ends, *drawn]))[:size]
+def _sample(rng: np.random.Generator, problem: Problem, size: int) -> list[int]:
+    """Return different rows, one that counts and the last among them, in random order."""
+    drawn = (int(row) for row in rng.integers(0, problem.rows, size=4 * size))
+    chosen = list(dict.fromkeys([problem.first_counted, problem.rows - 1, *drawn]))[:size]
     return [chosen[i] for i in rng.permutation(len(chosen))]
 
 
-def _forward(block: Block, problem: Problem, top: int) -> Finding:
+def _forward(tile: Tile, top: int) -> Finding:
     """Compare the engine's softmax with math.exp over math.fsum."""
-    f = block.f
-    weights = [math.exp(max(d, -800.0)) if d > DEEPEST else 0.0 for d in f.d[0].tolist()]
+    planes, sums, link = tile.planes, tile.at.sums, tile.at.loss.link
+    weights = [math.exp(max(d, -800.0)) if d > DEEPEST else 0.0 for d in planes.d[0].tolist()]
     total = math.fsum(weights)
     slow = np.array([[w / total for w in weights]])
-    whole = accuracy.probability_error(f, problem.loss.link, FLOAT64, accuracy.pairwise(problem.classes))
-    bare, nothing = accuracy.bare(f)
-    allowed = whole.spread(bare, nothing, f.a, np.empty_like(f.a), np.empty_like(f.a))
-    return compare(f.a, slow, allowed, _look(block, top), np.empty_like(f.a), np.empty_like(f.a))
+    allowance = accuracy.probability_error(sums, link, FLOAT64, accuracy.pairwise(sums.classes))
+    bare, flat = accuracy.bare(sums, link), replace(planes, slope=None)
+    allowed, error, work = np.empty((3, *slow.shape))
+    allowance.spread(bare, flat, planes.a, allowed, work)
+    return compare(Sides(planes.a, slow, allowed), Look(tile.place, None, top), error, work)
 
 
-def _differences(block: Block, problem: Problem, count: int, rng: np.random.Generator, top: int) -> Finding:
+def _differences(tile: Tile, problem: Problem, count: int, rng: np.random.Generator, top: int) -> Finding:
     """Compare some partial derivatives of the row with five-point differences of its whole loss."""
-    columns = _columns(block, count, rng)
+    columns = _columns(tile, count, rng)
     if not columns:
         return Finding()
     logits = np.empty((1, problem.classes))
-    problem.logits.read(block.start, block.stop, logits)
-    q = np.array(np.broadcast_to(block.q.plane(), logits.shape))
-    q[0, block.f.pivot[0]] = block.q.at_pivot[0]
-    gradient = _row_gradient(block, problem)
+    problem.logits.read(tile.start, tile.stop, logits)
+    q = np.array(np.broadcast_to(tile.at.q.plane(), logits.shape))
+    tile.planes.put_pivot(q, tile.at.q.at_pivot)
+    one = np.ones(1)
+    own = replace(tile.at, by=cross_entropy.scale(tile.at.sums, problem.loss, one, one))
+    gradient = cross_entropy.gradient(
+        own, tile.planes, tile.plane(tile.room.got), tile.plane(tile.room.work)
+    )[0]
     brute, allowed = [], []
     for column in columns:
-        slope, _ = difference.five_point(logits[0], q[0], problem.loss, column)
-        brute.append(slope)
+        brute.append(difference.five_point(logits[0], q[0], problem.loss, column)[0])
         allowed.append(accuracy.audit_error(logits[0], q[0], problem.loss, float(gradient[column]), column))
-    picked = np.ascontiguousarray(gradient[columns])[None, :]
-    finding = compare(
-        np.array([brute]),
-        picked,
-        np.array([allowed]),
-        _look(block, top),
-        np.empty_like(picked),
-        np.empty_like(picked),
-    )
-    return _placed(finding, columns)
+    picked = np.ascontiguousarray(gradient[columns])
+    look = Look(lambda position: (tile.start, columns[position]), None, top)
+    sides = Sides(np.array(brute), picked, np.array(allowed))
+    return compare(sides, look, np.empty_like(picked), np.empty_like(picked))
 
 
-def _columns(block: Block, count: int, rng: np.random.Generator) -> list[int]:
+def _columns(tile: Tile, count: int, rng: np.random.Generator) -> list[int]:
     """Return the label, the likeliest class and random classes; masked classes cannot be moved."""
-    d = block.f.d[0]
-    wanted = [int(block.f.pivot[0]), int(d.argmax()), *map(int, rng.integers(0, d.size, size=count))]
+    d = tile.planes.d[0]
+    wanted = [int(tile.planes.pivot[0]), int(d.argmax()), *map(int, rng.integers(0, d.size, size=count))]
     return [column for column in dict.fromkeys(wanted) if d[column] > DEEPEST][:count]
-
-
-def _row_gradient(block: Block, problem: Problem) -> Floats:
-    """Return the row's gradient of its own loss: the engine's formula with upstream and divisors 1."""
-    one = np.ones(1)
-    by = cross_entropy.scale(block.f, problem.loss, one, one)
-    return cross_entropy.gradient(block.f, block.q, by, block.room.got, block.room.work)[0]
-
-
-def _look(block: Block, top: int) -> Look:
-    return Look(block.start, None, top)
-
-
-def _placed(finding: Finding, columns: list[int]) -> Finding:
-    """Return the finding with the entries' true columns in place of their position in the sample."""
-    worst = tuple(replace(entry, column=columns[entry.column]) for entry in finding.worst)
-    return replace(finding, worst=worst)

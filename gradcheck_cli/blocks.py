@@ -1,104 +1,205 @@
-"""Rows of the problem as a block of numbers: softmax, targets, scale and gradient, ready to compare."""
+"""Rows of the problem as numbers: a block has the sums of its rows, its tiles the planes.
+
+A block is large, so that what is worked out once for each row is worked out for many rows together; a tile is
+small, so that what is worked out for each entry stays in a core's cache. A row longer than a tile is a tile.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import cross_entropy
-from gradcheck_cli.numeric.cross_entropy import Scale, Targets
+from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import DEEPEST, Forward, Indices, UndefinedRow, forward
+from gradcheck_cli.numeric.softmax import (
+    DEEPEST,
+    Indices,
+    Planes,
+    Sums,
+    UndefinedRow,
+    exponentials,
+    shift,
+    sums,
+)
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.tensors import Rows
 from gradcheck_cli.visible import visible
 
-BLOCK_ENTRIES = 1 << 15
-"""Entries of a block: eight float64 planes of it stay in a core's second-level cache."""
+Flags = NDArray[np.bool_]
+
+TILE_ENTRIES = 1 << 15
+"""Entries of a tile: five float64 planes of it stay in a core's second-level cache."""
+
+TILES = 8
+"""Tiles of a block."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the rows are cut."""
+
+    rows: int
+    tile: int  # rows of a tile
+    block: int  # rows of a block, a multiple
+
+    @classmethod
+    def of(cls, problem: Problem) -> Grid:
+        """Return the cut of a problem's rows."""
+        tile = max(1, TILE_ENTRIES // problem.classes)
+        block = tile * (TILES if problem.classes <= TILE_ENTRIES else 1)
+        return cls(problem.rows, min(tile, problem.rows), min(block, problem.rows))
+
+    @property
+    def blocks(self) -> int:
+        """Return the number of blocks."""
+        return -(-self.rows // self.block)
+
+    def rows_of(self, block: int) -> range:
+        """Return the rows of a block."""
+        start = block * self.block
+        return range(start, min(start + self.block, self.rows))
 
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """The planes one thread works in, reused for every block: (rows, K) float64 each."""
+    """The planes one thread works in, reused for every block; d and w of a block, the rest of a tile."""
 
-    z: Floats
+    d: Floats
+    w: Floats  # exp(d); the same plane as d where the depth is not asked for
+    slope: Floats | None
+    targets: Floats | None
     a: Floats
     g: Floats
     got: Floats
-    allowed: Floats
     error: Floats
     work: Floats
-    slope: Floats | None
-    targets: Floats | None
+    allowed: Floats
 
     @classmethod
-    def of(cls, problem: Problem, rows: int) -> Room:
-        """Return room for blocks of so many rows."""
-
-        def plane() -> Floats:
-            return np.empty((rows, problem.classes))
-
-        slope = None if problem.loss.link.softcap is None else plane()
-        targets = plane() if problem.soft else None
-        return cls(plane(), plane(), plane(), plane(), plane(), plane(), plane(), slope, targets)
-
-    def first(self, rows: int) -> Room:
-        """Return the same room for a shorter block."""
-        return Room(
-            *(None if each is None else each[:rows] for each in vars(self).values())  # type: ignore[arg-type]
+    def of(cls, problem: Problem, grid: Grid, *, depth: bool) -> Room:
+        """Return room for the blocks of a grid."""
+        whole, tile = (grid.block, problem.classes), (grid.tile, problem.classes)
+        d = np.empty(whole)
+        return cls(
+            d=d,
+            w=np.empty(whole) if depth else d,
+            slope=None if problem.loss.link.softcap is None else np.empty(whole),
+            targets=np.empty(whole) if problem.soft else None,
+            a=np.empty(tile),
+            g=np.empty(tile),
+            got=np.empty(tile),
+            error=np.empty(tile),
+            work=np.empty(tile),
+            allowed=np.empty(tile),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Consecutive rows, worked out. The arrays are the room's: valid until the next block."""
+    """Consecutive rows, worked out but for their planes; the room is theirs until the next block."""
 
     start: int
-    f: Forward
-    q: Targets
-    by: Scale
+    at: Point
+    counted: Flags  # (n,) rows that are not ignored
+    room: Room
+    grid: Grid
+
+    @property
+    def size(self) -> int:
+        """Return the number of rows."""
+        return len(self.counted)
+
+    def at_pivot(self, plane: Floats) -> Floats:
+        """Return each row's entry of a block's plane in its pivot column: (n,)."""
+        picked: Floats = plane[np.arange(self.size), self.at.sums.pivot]
+        return picked
+
+    def tiles(self) -> Iterator[Tile]:
+        """Yield the block's tiles, with softmax and gradient in their planes, one after the other."""
+        for start in range(0, self.size, self.grid.tile):
+            yield self._tile(slice(start, min(start + self.grid.tile, self.size)))
+
+    def _tile(self, rows: slice) -> Tile:
+        room, at = self.room, self.at.part(rows)
+        n = rows.stop - rows.start
+        slope = None if room.slope is None else room.slope[rows]
+        planes = Planes(room.d[rows], room.a[:n], slope, np.arange(n), at.sums.pivot)
+        np.multiply(room.w[rows], (1.0 / at.sums.total)[:, None], out=planes.a)
+        g = cross_entropy.gradient(at, planes, room.g[:n], room.work[:n])
+        return Tile(self.start + rows.start, rows, at, planes, g, room)
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Some rows of a block with their planes."""
+
+    start: int
+    rows: slice  # of the block
+    at: Point
+    planes: Planes
     g: Floats
-    counted: np.ndarray[tuple[int], np.dtype[np.bool_]]  # (n,) rows that are not ignored
-    labels: Indices | None  # (n,) None for distributions
     room: Room
 
     @property
     def stop(self) -> int:
         """Return the row after the last."""
-        return self.start + len(self.f.rows)
+        return self.start + len(self.planes.rows)
+
+    def plane(self, of: Floats) -> Floats:
+        """Return a plane of the room, cut to the tile's rows."""
+        return of[: len(self.planes.rows)]
+
+    def place(self, position: int) -> tuple[int, int]:
+        """Return row and column of a position in the flattened tile."""
+        row, column = divmod(position, self.at.sums.classes)
+        return self.start + row, column
 
 
-def height(problem: Problem) -> int:
-    """Return the number of rows of a block; a row longer than a block makes a block of one row."""
-    return max(1, BLOCK_ENTRIES // problem.classes)
+def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
+    """Return the block of some rows: read, shifted, exponentials summed, targets and scales."""
+    size = len(rows)
+    labels, counted = _labels(problem, rows)
+    found = _sums(problem, rows, labels, grid, room)
+    q = _targets(problem, rows, found.pivot, room)
+    at = Point(problem.loss, found, q, _scale(problem, rows, found, counted))
+    block = Block(rows.start, at, counted, room, grid)
+    _refuse_masked_targets(problem, block, room.w[:size])
+    return block
 
 
-def work_out(problem: Problem, start: int, stop: int, whole: Room) -> Block:
-    """Return the block of rows start .. stop - 1: read, forward, targets, gradient."""
-    room = whole.first(stop - start)
-    problem.logits.read(start, stop, room.z)
-    labels, counted = _labels(problem, start, stop)
-    try:
-        f = forward(room.z, labels, problem.loss.link, room.a, room.slope)
-    except UndefinedRow as undefined:
-        raise InputError(_undefined(problem, start + undefined.row)) from None
-    q = _targets(problem, start, stop, f, room)
-    _refuse_masked_targets(problem, start, f, q, counted)
-    by = _scale(problem, start, stop, f, counted)
-    g = cross_entropy.gradient(f, q, by, room.g, room.work)
-    return Block(start, f, q, by, g, counted, labels, room)
+def _sums(problem: Problem, rows: range, labels: Indices | None, grid: Grid, room: Room) -> Sums:
+    """Read the logits, tile by tile, leave d and exp(d) in the room, and return the sums."""
+    n = len(rows)
+    top, reach, rest, own, own_d = np.empty((5, n))
+    pivot = np.empty(n, dtype=np.int64) if labels is None else labels
+    for start in range(0, n, grid.tile):
+        part = slice(start, min(start + grid.tile, n))
+        d = room.d[part]
+        problem.logits.read(rows.start + part.start, rows.start + part.stop, d)
+        try:
+            (top[part], reach[part]), _ = shift(
+                d, problem.loss.link, None if room.slope is None else room.slope[part]
+            )
+        except UndefinedRow as undefined:
+            raise InputError(_undefined(problem, rows.start + part.start + undefined.row)) from None
+        if labels is None:
+            pivot[part] = d.argmax(axis=1)
+        own_d[part] = d[np.arange(len(d)), pivot[part]]
+        rest[part], own[part] = exponentials(d, pivot[part], room.w[part])
+    return sums((top, reach), pivot, (own_d, own), rest, problem.classes)
 
 
-def _labels(
-    problem: Problem, start: int, stop: int
-) -> tuple[Indices | None, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+def _labels(problem: Problem, rows: range) -> tuple[Indices | None, Flags]:
     """Return the labels, class 0 standing in for ignored rows, and which rows count."""
     if problem.soft:
-        return None, np.ones(stop - start, dtype=bool)
-    labels = np.empty(stop - start, dtype=np.int64)
-    problem.targets.read(start, stop, labels)
+        return None, np.ones(len(rows), dtype=bool)
+    labels = np.empty(len(rows), dtype=np.int64)
+    problem.targets.read(rows.start, rows.stop, labels)
     counted = labels != problem.ignore_index
     labels *= counted
     if labels.min() < 0 or labels.max() >= problem.classes:
@@ -106,32 +207,31 @@ def _labels(
     return labels, counted
 
 
-def _targets(problem: Problem, start: int, stop: int, f: Forward, room: Room) -> Targets:
+def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targets:
     if room.targets is None:
-        return cross_entropy.class_targets(f.pivot, problem.classes, problem.loss)
-    problem.targets.read(start, stop, room.targets)
-    lowest, highest = room.targets.min(axis=1), room.targets.max(axis=1)
+        return cross_entropy.class_targets(pivot, problem.classes, problem.loss)
+    targets = room.targets[: len(rows)]
+    problem.targets.read(rows.start, rows.stop, targets)
+    lowest, highest = targets.min(axis=1), targets.max(axis=1)
     bad = np.flatnonzero(~((lowest >= 0.0) & (highest < np.inf)))
     if bad.size:
         row = int(bad[0])
-        column = int(np.flatnonzero(~((room.targets[row] >= 0) & (room.targets[row] < np.inf)))[0])
-        place = list(problem.targets.index_of(start + row, column))
+        column = int(np.flatnonzero(~((targets[row] >= 0) & (targets[row] < np.inf)))[0])
+        place = list(problem.targets.index_of(rows.start + row, column))
         raise InputError(
-            f"{visible(problem.targets.tensor.path)}, entry {place}: target {room.targets[row, column]:g} is not "
+            f"{visible(problem.targets.tensor.path)}, entry {place}: target {targets[row, column]:g} is not "
             "a finite number >= 0 (labels have the logits' own shape, so they are taken as distributions)"
         )
-    return cross_entropy.distribution_targets(room.targets, f.pivot, problem.loss)
+    return cross_entropy.distribution_targets(targets, pivot, problem.loss)
 
 
-def _scale(
-    problem: Problem, start: int, stop: int, f: Forward, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> Scale:
-    upstream = np.empty(stop - start)
+def _scale(problem: Problem, rows: range, found: Sums, counted: Flags) -> Scale:
+    upstream = np.empty(len(rows))
     if isinstance(problem.upstream, Rows):
-        problem.upstream.read(start, stop, upstream)
+        problem.upstream.read(rows.start, rows.stop, upstream)
         bad = np.flatnonzero(~np.isfinite(upstream))
         if bad.size:
-            place = list(problem.upstream.index_of(start + int(bad[0])))
+            place = list(problem.upstream.index_of(rows.start + int(bad[0])))
             raise InputError(
                 f"{visible(problem.upstream.tensor.path)}, entry {place}: "
                 f"the upstream gradient {upstream[bad[0]]:g} is not finite"
@@ -139,7 +239,7 @@ def _scale(
     else:
         upstream.fill(problem.upstream)
     upstream *= counted
-    return cross_entropy.scale(f, problem.loss, upstream / problem.divisor, upstream / problem.z_divisor)
+    return cross_entropy.scale(found, problem.loss, upstream / problem.divisor, upstream / problem.z_divisor)
 
 
 def _undefined(problem: Problem, row: int) -> str:
@@ -150,7 +250,10 @@ def _undefined(problem: Problem, row: int) -> str:
     wrong = np.flatnonzero(np.isnan(z[0]) | np.isposinf(z[0]))
     if wrong.size:
         place = list(problem.logits.index_of(row, int(wrong[0])))
-        return f"{where}, entry {place}: logit {z[0, wrong[0]]:g}: a softmax needs finite logits, or -inf for masked classes"
+        return (
+            f"{where}, entry {place}: logit {z[0, wrong[0]]:g}: a softmax needs finite logits, "
+            "or -inf for masked classes"
+        )
     place = list(problem.logits.index_of(row))
     if np.isneginf(z).all():
         return f"{where}, row {place}: every class is masked (-inf), so the softmax is undefined"
@@ -160,18 +263,27 @@ def _undefined(problem: Problem, row: int) -> str:
     )
 
 
-def _refuse_masked_targets(
-    problem: Problem, start: int, f: Forward, q: Targets, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> None:
+def _refuse_masked_targets(problem: Problem, block: Block, w: Floats) -> None:
     """Refuse rows whose target lies on a masked class: their loss is infinite."""
-    masked = (f.at_pivot(f.d) <= DEEPEST) & (q.at_pivot > 0) & counted
-    if not q.sparse and f.d.min() <= DEEPEST:
-        masked |= ((f.d <= DEEPEST) & (np.broadcast_to(q.plane(), f.d.shape) > 0)).any(axis=1) & counted
+    at = block.at
+    masked = (at.sums.own_d <= DEEPEST) & (at.q.at_pivot > 0) & block.counted
+    if not at.q.sparse:
+        masked |= _weight_on_masked(problem, block, w) & block.counted
     if masked.any():
-        row = int(np.flatnonzero(masked)[0])
-        place = list(problem.logits.index_of(start + row))
-        cause = "its label" if q.sparse else "a class with target weight (labels, smoothing)"
+        row = block.start + int(np.flatnonzero(masked)[0])
+        cause = "its label" if at.q.sparse else "a class with target weight (labels, smoothing)"
         raise InputError(
-            f"{visible(problem.logits.tensor.path)}, row {place}: {cause} is a masked class (-inf), "
-            "so the loss is infinite and has no gradient"
+            f"{visible(problem.logits.tensor.path)}, row {list(problem.logits.index_of(row))}: {cause} is a "
+            "masked class (-inf), so the loss is infinite and has no gradient"
         )
+
+
+def _weight_on_masked(problem: Problem, block: Block, w: Floats) -> Flags:
+    """Return the rows with target weight on a masked class; the logits are read again where w is 0."""
+    doubtful: Flags = ((w == 0.0) & (block.at.q.plane() > 0.0)).any(axis=1)
+    for row in np.flatnonzero(doubtful):
+        z = np.empty((1, problem.classes))
+        problem.logits.read(block.start + int(row), block.start + int(row) + 1, z)
+        weights = np.broadcast_to(block.at.q.plane(), w.shape)[row]
+        doubtful[row] = bool((np.isneginf(z[0]) & (weights > 0)).any())
+    return doubtful

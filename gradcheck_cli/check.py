@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,13 +15,13 @@ import numpy as np
 
 from gradcheck_cli import exports
 from gradcheck_cli.audit import audit
-from gradcheck_cli.blocks import height
+from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors
 from gradcheck_cli.exports import Scalar
-from gradcheck_cli.findings import Entry, Finding, Look, compare
-from gradcheck_cli.numeric.accuracy import any_order
-from gradcheck_cli.outcome import Check, Data, Input, Outcome
+from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
+from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
+from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict
 from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
@@ -61,17 +62,20 @@ def check(
     """
     began = time.perf_counter()
     problem = pose(tensors, scalars, settings)
-    tolerance = _tolerance(settings)
+    tolerance, stated = _tolerance(settings), problem.stated_loss
     order = Order(
         problem,
         comparisons_for(problem, tolerance),
-        problem.stated_loss,
+        None if stated is None else Arithmetic(stated.compute, stated.native),
         settings.top,
-        height(problem),
+        Grid.of(problem),
         None if progress is None else progress(problem.rows),
     )
     examination = examine(order, settings.threads or processors())
-    checks = [*_own(problem, examination, settings), *_exported(problem, examination, tolerance)]
+    own = _own(problem, examination, settings)
+    exported = _exported(problem, examination, tolerance)
+    if any(each.verdict is not Verdict.PASS for each in own):
+        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -80,7 +84,7 @@ def check(
         inputs=_inputs(problem),
         settings=settings.in_force() | _handed_in(tensors, scalars),
         data=_data(problem),
-        checks=tuple(checks),
+        checks=(*own, *exported),
         seconds=time.perf_counter() - began,
     )
 
@@ -106,12 +110,10 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
     ]
     for name, (tolerance, coverage) in OWN.items():
         finding = examination.findings[name]
-        everywhere = name == "difference"
-        if name == "chain" and (problem.soft or problem.loss.smoothing):
-            everywhere, coverage = True, "every entry"
+        everywhere = name == "difference" or (name == "chain" and not _sparse(problem))
         if finding.entries or name != "chain":  # a chain needs a probability that -y/a can be taken of
-            where = place if everywhere else by_row
-            checks.append(judged(name, finding, where, tolerance=tolerance, coverage=coverage))
+            where, covered = (place, "every entry") if everywhere else (by_row, coverage)
+            checks.append(judged(name, finding, where, tolerance=tolerance, coverage=covered))
     checks.insert(
         2,
         judged(
@@ -123,6 +125,11 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
         ),
     )
     return checks
+
+
+def _sparse(problem: Problem) -> bool:
+    """Tell whether the target weight of a row lies on its label alone."""
+    return not (problem.soft or problem.loss.smoothing)
 
 
 def _exported(problem: Problem, examination: Examination, tolerance: Tolerance | None) -> list[Check]:
@@ -162,7 +169,8 @@ def _stated_loss(
         allowed += stated.grid.smallest_subnormal
     got = np.array([[stated.value]])
     with np.errstate(all="ignore"):
-        return compare(got, expected, allowed, Look(0, stated.grid, 1), np.empty((1, 1)), np.empty((1, 1)))
+        look = Look(lambda _: (0, 0), stated.grid, 1)
+        return compare(Sides(got, expected, allowed), look, np.empty((1, 1)), np.empty((1, 1)))
 
 
 def _placing(

@@ -7,118 +7,43 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block
+from gradcheck_cli.blocks import Block, Tile
 from gradcheck_cli.exports import Export, rounding
-from gradcheck_cli.findings import Finding, Look, compare
+from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference
-from gradcheck_cli.numeric.accuracy import Allowance
-from gradcheck_cli.numeric.cross_entropy import Loss, Scale
+from gradcheck_cli.numeric.accuracy import REFERENCE, Allowance, Arithmetic
+from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import DEEPEST, vjp
+from gradcheck_cli.screening import Screen
 
 _SMALLEST = 2.0**-1000
 """Probabilities below this take no part in the chain: -y/a would overflow."""
 
 
-class Models(Protocol):
-    """The arithmetic that may explain an export."""
+class Judge(Protocol):
+    """A comparison with what it needs of one block's rows."""
 
-    @property
-    def compute(self) -> Precision:
-        """Precision of the computation, sums in any order."""
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        """Compare a tile's entries."""
 
-    @property
-    def native(self) -> Precision | None:
-        """16-bit arithmetic that is accepted as well."""
+    def end(self, tally: Tally) -> None:
+        """Compare what is compared row by row, once the tiles have been seen."""
 
 
 class Comparison(Protocol):
-    """One check of the report, block by block."""
+    """One check of the report."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name of the check."""
 
-    def look(self, block: Block, look: Look) -> Finding:
-        """Return what the block shows."""
+    @property
+    def grid(self) -> Precision | None:
+        """The grid that errors are counted on in ulps."""
 
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """Analytic gradient against the central finite difference, every entry."""
-
-    loss: Loss
-    name: str = "difference"
-
-    def look(self, block: Block, look: Look) -> Finding:
-        """Compare both, derived from the same softmax."""
-        f, q, by, room = block.f, block.q, block.by, block.room
-        got = difference.central(f, q, by, self.loss, room.got, room.work)
-        allowance = accuracy.difference_error(f, q, by, self.loss)
-        allowed = allowance.spread(f, q, block.g, room.allowed, room.work)
-        allowed[f.rows, f.pivot] = accuracy.difference_at_pivot(f, q, by, self.loss, allowance)
-        return compare(got, block.g, allowed, look, room.error, room.work)
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """-q/a through the softmax's backward against Q a - q, before upstream and divisor.
-
-    Without smoothing every other entry of a row is the same number times a_j on both sides, so the row
-    is compared in that factor and in its label's entry.
-    """
-
-    name: str = "chain"
-
-    def look(self, block: Block, look: Look) -> Finding:
-        """Compare the chain of two formulas with the fused one."""
-        f, q = block.f, block.q
-        sigma = accuracy.pairwise(f.a.shape[1])
-        unit = (sigma + 8.0) * FLOAT64.unit
-        own = f.at_pivot(f.a)
-        chosen = block.counted & (own > _SMALLEST)
-        if not q.sparse:
-            return self._dense(block, look, unit)
-        mass, p, others = q.mass * chosen, np.where(chosen, own, 1.0), f.others
-        at_label = -mass / p
-        inner = at_label * p
-        got = np.stack([-inner, (at_label - inner) * p], axis=1)
-        expected = np.stack([mass, -mass * others], axis=1)
-        allowed = unit * np.stack([mass, mass], axis=1) + 2.0**-1000
-        return replace(_small(got, expected, allowed, look), entries=2 * int(chosen.sum()))
-
-    def _dense(self, block: Block, look: Look, unit: float) -> Finding:
-        f, q, room = block.f, block.q, block.room
-        weights, tiny = room.got, f.a <= _SMALLEST
-        weights[...] = q.plane()
-        weights[f.rows, f.pivot] = q.at_pivot
-        expected = f.a * q.mass[:, None] - weights
-        expected[f.rows, f.pivot] = q.others - q.mass * f.others
-        at_probabilities = -np.divide(weights, f.a, out=np.zeros_like(weights), where=~tiny)
-        got = vjp(f.a, at_probabilities)
-        # A probability too small for -y/a takes its share of the inner product along.
-        lost = np.where(tiny, weights, 0.0).sum(axis=1)[:, None]
-        allowed = unit * (f.a * q.mass[:, None] + weights) + lost * f.a + 2.0**-1000
-        allowed[tiny] = np.inf
-        return compare(got, expected, allowed, look, room.error, room.work)
-
-
-@dataclass(frozen=True, eq=False)
-class Invariants:
-    """The gradient of a row sums to zero (z-loss: to zeta); under a softcap the probabilities to one."""
-
-    name: str = "invariants"
-
-    def look(self, block: Block, look: Look) -> Finding:
-        """Compare the row sums."""
-        f, q, by = block.f, block.q, block.by
-        sigma = accuracy.pairwise(f.a.shape[1])
-        if f.slope is not None:
-            got, expected = f.a.sum(axis=1), np.ones(len(f.rows))
-            allowed = np.full(len(f.rows), (sigma + 4.0) * FLOAT64.unit)
-        else:
-            got, expected = block.g.sum(axis=1), by.zeta
-            size = 2.0 * np.abs(by.s) * q.mass + np.abs(by.zeta)
-            allowed = (2.0 * sigma + 12.0) * FLOAT64.unit * size + 2.0**-1000
-        return _small(got[:, None], expected[:, None], allowed[:, None], look)
+    def begin(self, block: Block) -> Judge:
+        """Return what judges the block."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +61,137 @@ class Tolerance:
         return out
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Analytic gradient against the central finite difference, every entry."""
+
+    name: str = "difference"
+    grid: Precision | None = None
+
+    def begin(self, block: Block) -> Judge:
+        """Both sides come from the same softmax: only the difference's own errors are allowed."""
+        allowance = accuracy.difference_error(block.at)
+        slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
+        own = accuracy.difference_at_pivot(block.at, allowance, slope)
+        return _Difference(Screen.of(block, block.at, allowance, own))
+
+
+@dataclass(frozen=True, eq=False)
+class _Difference:
+    screen: Screen
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        difference.central(tile.at, tile.planes, tile.plane(tile.room.got), tile.plane(tile.room.work))
+        self.screen.compare(tile, tile.planes, tile.g, tally)
+
+    def end(self, tally: Tally) -> None:
+        self.screen.end(tally)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """-q/a through the softmax's backward against Q a - q, before upstream and divisor.
+
+    Without smoothing every other entry of a row is the same number times a_j on both sides, so the row
+    is compared in that factor and in its label's entry.
+    """
+
+    name: str = "chain"
+    grid: Precision | None = None
+
+    def begin(self, block: Block) -> Judge:
+        """Compare row by row, or entry by entry where every class has a target weight."""
+        unit = (accuracy.pairwise(block.at.sums.classes) + 8.0) * FLOAT64.unit
+        return _SparseChain(block, unit) if block.at.q.sparse else _DenseChain(unit)
+
+
+@dataclass(frozen=True, eq=False)
+class _SparseChain:
+    block: Block
+    unit: float
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        """Nothing to see: the rows say it all."""
+
+    def end(self, tally: Tally) -> None:
+        at, start = self.block.at, self.block.start
+        chosen = self.block.counted & (at.sums.own_a > _SMALLEST)
+        mass, p = at.q.mass * chosen, np.where(chosen, at.sums.own_a, 1.0)
+        at_label = -mass / p
+        inner = at_label * p
+        got = np.stack([-inner, (at_label - inner) * p], axis=1)
+        expected = np.stack([mass, -mass * at.sums.others], axis=1)
+        allowed = self.unit * np.stack([mass, mass], axis=1) + 2.0**-1000
+        look = tally.look(lambda position: (start + position // 2, 0))
+        finding = compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got))
+        tally.add(replace(finding, entries=2 * int(chosen.sum())))
+
+
+@dataclass(frozen=True)
+class _DenseChain:
+    unit: float
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        q, a, planes, room = tile.at.q, tile.planes.a, tile.planes, tile.room
+        weights, tiny = tile.plane(room.got), a <= _SMALLEST
+        weights[...] = q.plane()
+        planes.put_pivot(weights, q.at_pivot)
+        expected = a * q.mass[:, None] - weights
+        planes.put_pivot(expected, q.others - q.mass * tile.at.sums.others)
+        at_probabilities = -np.divide(weights, a, out=np.zeros_like(weights), where=~tiny)
+        got = vjp(a, at_probabilities)
+        # A probability too small for -y/a takes its share of the inner product along.
+        lost = np.where(tiny, weights, 0.0).sum(axis=1)[:, None]
+        allowed = self.unit * (a * q.mass[:, None] + weights) + lost * a + 2.0**-1000
+        allowed[tiny] = np.inf
+        error, work = tile.plane(room.error), tile.plane(room.work)
+        tally.add(compare(Sides(got, expected, allowed), tally.look(tile.place), error, work))
+
+    def end(self, tally: Tally) -> None:
+        """Every entry has been seen."""
+
+
+@dataclass(frozen=True)
+class Invariants:
+    """The gradient of a row sums to zero (z-loss: to zeta); under a softcap the probabilities to one."""
+
+    name: str = "invariants"
+    grid: Precision | None = None
+
+    def begin(self, block: Block) -> Judge:
+        """Sum the rows of the tiles, compare them at the end."""
+        return _Invariants(block, np.empty(block.size))
+
+
+@dataclass(frozen=True, eq=False)
+class _Invariants:
+    block: Block
+    row_sums: Floats
+
+    def tile(self, tile: Tile, tally: Tally) -> None:  # noqa: ARG002 - compared at the end
+        plane = tile.g if tile.planes.slope is None else tile.planes.a
+        plane.sum(axis=1, out=self.row_sums[tile.rows])
+
+    def end(self, tally: Tally) -> None:
+        at, start = self.block.at, self.block.start
+        sigma = accuracy.pairwise(at.sums.classes)
+        if at.loss.link.softcap is not None:
+            expected = np.ones(self.block.size)
+            allowed = np.full(self.block.size, (sigma + 4.0) * FLOAT64.unit)
+        else:
+            expected = at.by.zeta
+            size = 2.0 * np.abs(at.by.s) * at.q.mass + np.abs(at.by.zeta)
+            allowed = (2.0 * sigma + 12.0) * FLOAT64.unit * size + 2.0**-1000
+        sides = Sides(self.row_sums, expected, allowed)
+        look = tally.look(lambda row: (start + row, 0))
+        tally.add(compare(sides, look, np.empty_like(allowed), np.empty_like(allowed)))
+
+
 @dataclass(frozen=True, eq=False)
 class Exported:
     """An exported tensor with the logits' shape against the truth."""
 
     export: Export
-    loss: Loss
     tolerance: Tolerance | None = None
 
     @property
@@ -149,134 +199,179 @@ class Exported:
         """Return the name of the check."""
         return self.export.name
 
-    def look(self, block: Block, look: Look) -> Finding:
-        """Read the block's part of the export and compare it."""
-        room = block.room
-        self.export.rows.read(block.start, block.stop, room.got)
-        expected = self._expected(block)
-        if self.tolerance is not None:
-            allowed = self.tolerance.spread(expected, room.allowed)
-        else:
-            allowed = self._allowed(block, expected)
-        return compare(room.got, expected, allowed, look, room.error, room.work)
+    @property
+    def grid(self) -> Precision:
+        """Return the grid of the export."""
+        return self.export.grid
 
-    def _expected(self, block: Block) -> Floats:
-        f, room = block.f, block.room
-        if self.name == "grad":
-            return block.g
-        if self.name == "probs":
-            return f.a
-        if self.name == "log-probs":
-            np.subtract(f.d, f.log_total[:, None], out=room.error)
-            room.error[f.d <= DEEPEST] = -np.inf
-            return room.error.copy()
-        return cross_entropy.gradient_at_probabilities(
-            f, block.q, _plain(block, self.loss), room.error
-        ).copy()
-
-    def _allowed(self, block: Block, expected: Floats) -> Floats:
-        """Return reference error, compute model and storage together: the proven allowance."""
-        if self.name == "grad":
-            return self._gradient_allowed(block)
-        if self.name == "probs":
-            return self._probabilities_allowed(block)
-        f, room, export = block.f, block.room, self.export
-        if self.name == "log-probs":
-            out = accuracy.log_probability_error(
-                f, self.loss.link, export.compute, export.native, room.allowed
-            )
-        else:
-            out = accuracy.gradient_at_probabilities_error(
-                f, self.loss.link, export.compute, export.native, expected, room.allowed
-            )
-        return self._rounded(out, expected)
-
-    def _gradient_allowed(self, block: Block) -> Floats:
-        f, q, by, room, export = block.f, block.q, block.by, block.room, self.export
-        sigma = accuracy.any_order(f.a.shape[1])
-        model = accuracy.gradient_error(f, q, by, self.loss, export.compute, sigma)
-        whole = self._stored(accuracy.reference_error(f, q, by, self.loss) + model)
-        allowed = whole.spread(f, q, block.g, room.allowed, room.work)
-        if export.native is not None:
-            native = accuracy.native_half(f, q, by, self.loss, export.native, block.g, room.error, room.work)
-            allowed += native
-        return allowed
-
-    def _probabilities_allowed(self, block: Block) -> Floats:
-        f, room, export = block.f, block.room, self.export
-        sigma = accuracy.any_order(f.a.shape[1])
-        link = self.loss.link
-        own = accuracy.probability_error(f, link, FLOAT64, accuracy.pairwise(f.a.shape[1]))
-        whole = self._stored(own + accuracy.probability_error(f, link, export.compute, sigma))
-        bare, no_targets = accuracy.bare(f)
-        allowed = whole.spread(bare, no_targets, f.a, room.allowed, room.work)
-        if export.native is not None:
-            one = np.ones(len(f.rows))
-            by = Scale(one, 0.0 * one, 0.0 * one)
-            allowed += accuracy.native_half(
-                bare, no_targets, by, self.loss, export.native, f.a, room.error, room.work
-            )
-        return allowed
-
-    def _stored(self, whole: Allowance) -> Allowance:
+    def begin(self, block: Block) -> Judge:
+        """Screen gradients and probabilities by their affine allowance; compare others in full."""
         export = self.export
-        if export.grid is not export.compute:
-            whole = whole.stored(export.grid)
-        return whole.rounded(*rounding(export.decimals))
+        if self.tolerance is not None or export.native is not None or export.name not in ("grad", "probs"):
+            return _Plane(export, self.tolerance)
+        point, slope = block.at, 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
+        if export.name == "probs":
+            point, slope = accuracy.bare(block.at.sums, block.at.loss.link), 1.0
+        allowance = exported_error(block.at, export)
+        own = allowance.at_pivot(point, slope, slope * point.gradient_at_pivot)
+        return _Screened(export, Screen.of(block, point, allowance, own))
 
-    def _rounded(self, allowed: Floats, expected: Floats) -> Floats:
-        """Add storage and printing to an allowance that is not affine in the probabilities."""
-        grid = self.export.grid
-        relative, absolute = rounding(self.export.decimals)
-        size = np.abs(expected)
-        size[np.isinf(size)] = 0.0
-        allowed *= 1.0 + grid.unit
-        allowed += (grid.unit + relative) * size + absolute + grid.smallest_subnormal
+
+def exported_error(at: Point, export: Export) -> Allowance:
+    """Return reference error, compute model and storage together: all of the bound but native half."""
+    any_order = accuracy.any_order(at.sums.classes)
+    if export.name == "probs":
+        link, own = at.loss.link, accuracy.pairwise(at.sums.classes)
+        whole = accuracy.probability_error(at.sums, link, export.compute, any_order)
+        whole += accuracy.probability_error(at.sums, link, FLOAT64, own)
+    else:
+        whole = accuracy.reference_error(at) + accuracy.gradient_error(at, export.compute, any_order)
+    if export.grid is not export.compute:
+        whole = whole.stored(export.grid)
+    return whole.rounded(*rounding(export.decimals))
+
+
+@dataclass(frozen=True, eq=False)
+class _Screened:
+    export: Export
+    screen: Screen
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        self.export.rows.read(tile.start, tile.stop, tile.plane(tile.room.got))
+        if self.export.name == "grad":
+            self.screen.compare(tile, tile.planes, tile.g, tally)
+        else:
+            self.screen.compare(tile, replace(tile.planes, slope=None), tile.planes.a, tally)
+
+    def end(self, tally: Tally) -> None:
+        self.screen.end(tally)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plane:
+    """Every entry compared in full, each with an allowance worked out for it."""
+
+    export: Export
+    tolerance: Tolerance | None
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        room = tile.room
+        got = tile.plane(room.got)
+        self.export.rows.read(tile.start, tile.stop, got)
+        expected = self._expected(tile)
+        if self.tolerance is not None:
+            allowed = self.tolerance.spread(expected, tile.plane(room.allowed))
+        else:
+            allowed = self._allowed(tile, expected)
+        look = tally.look(tile.place)
+        tally.add(compare(Sides(got, expected, allowed), look, tile.plane(room.error), tile.plane(room.work)))
+
+    def end(self, tally: Tally) -> None:
+        """Every entry has been seen."""
+
+    def _expected(self, tile: Tile) -> Floats:
+        planes, name = tile.planes, self.export.name
+        if name == "grad":
+            return tile.g
+        if name == "probs":
+            return planes.a
+        if name == "grad-probs":
+            return cross_entropy.gradient_at_probabilities(tile.at, planes, np.empty_like(planes.a))
+        logs = planes.d - tile.at.sums.log_total[:, None]
+        logs[planes.d <= DEEPEST] = -np.inf
+        return logs
+
+    def _allowed(self, tile: Tile, expected: Floats) -> Floats:
+        at, planes, export = tile.at, tile.planes, self.export
+        allowed = tile.plane(tile.room.allowed)
+        if export.name in ("grad", "probs"):
+            return self._affine(tile, expected, allowed)
+        arithmetic = Arithmetic(export.compute, export.native)
+        if export.name == "log-probs":
+            accuracy.log_probability_error(at.sums, planes.d, at.loss.link, arithmetic, allowed)
+        else:
+            accuracy.gradient_at_probabilities_error(at, planes, arithmetic, expected, allowed)
+        return _stored(allowed, expected, export)
+
+    def _affine(self, tile: Tile, expected: Floats, allowed: Floats) -> Floats:
+        point, planes = tile.at, tile.planes
+        if self.export.name == "probs":
+            point, planes = accuracy.bare(point.sums, point.loss.link), replace(planes, slope=None)
+        error, work = tile.plane(tile.room.error), tile.plane(tile.room.work)
+        exported_error(tile.at, self.export).spread(point, planes, expected, allowed, work)
+        if self.export.native is not None:
+            allowed += accuracy.native_error(point, planes, self.export.native, expected, (error, work))
         return allowed
+
+
+def _stored(allowed: Floats, expected: Floats, export: Export) -> Floats:
+    """Add storage and printing to an allowance that is not affine in the probabilities."""
+    relative, absolute = rounding(export.decimals)
+    size = np.abs(expected)
+    size[np.isinf(size)] = 0.0
+    allowed *= 1.0 + export.grid.unit
+    allowed += (export.grid.unit + relative) * size + absolute + export.grid.smallest_subnormal
+    return allowed
 
 
 @dataclass(frozen=True, eq=False)
 class RowLosses:
-    """Exported losses of the rows (reduction none), without upstream, against the truth."""
+    """Exported losses of the rows, before any reduction and without upstream, against the truth."""
 
     export: Export
-    loss: Loss
     tolerance: Tolerance | None = None
     name: str = "loss"
 
-    def look(self, block: Block, look: Look) -> Finding:
-        """Compare the block's rows."""
-        got = np.empty(len(block.f.rows))
-        self.export.rows.read(block.start, block.stop, got)
-        expected, allowed = true_losses(block, self.loss, self.export)
-        if self.tolerance is not None:
-            allowed = self.tolerance.spread(expected, allowed)
+    @property
+    def grid(self) -> Precision:
+        """Return the grid of the export."""
+        return self.export.grid
+
+    def begin(self, block: Block) -> Judge:
+        """Compare the rows at the end."""
+        return _RowLosses(self, block, RowLoss(block))
+
+
+class RowLoss:
+    """The losses of a block's rows, gathered from its tiles."""
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.plain = np.empty(block.size)
+
+    def gather(self, tile: Tile) -> None:
+        """Take the cross-entropy of a tile's rows."""
+        self.plain[tile.rows] = cross_entropy.losses(tile.at, tile.planes.d, tile.plane(tile.room.work))
+
+    def shares(
+        self, arithmetic: Arithmetic, divisor: float = 1.0, z_divisor: float = 1.0
+    ) -> tuple[Floats, Floats]:
+        """Return each row's share of the loss, 0 where ignored, and its allowance: (n,), (n,)."""
+        at, counted = self.block.at, self.block.counted
+        square = at.loss.z_loss * np.square(at.sums.lse)
+        allowed = accuracy.loss_error(at, self.plain, REFERENCE)
+        allowed += accuracy.loss_error(at, self.plain, arithmetic)
+        share = self.plain / divisor + square / z_divisor
+        return share * counted, allowed * counted / min(divisor, z_divisor)
+
+
+@dataclass(frozen=True, eq=False)
+class _RowLosses:
+    of: RowLosses
+    block: Block
+    losses: RowLoss
+
+    def tile(self, tile: Tile, tally: Tally) -> None:  # noqa: ARG002 - compared at the end
+        self.losses.gather(tile)
+
+    def end(self, tally: Tally) -> None:
+        export, start = self.of.export, self.block.start
+        got = np.empty(self.block.size)
+        export.rows.read(start, start + self.block.size, got)
+        expected, allowed = self.losses.shares(Arithmetic(export.compute, export.native))
+        if self.of.tolerance is not None:
+            self.of.tolerance.spread(expected, allowed)
         else:
-            relative, absolute = rounding(self.export.decimals)
-            grid = self.export.grid
-            allowed += (grid.unit + relative) * expected + absolute + grid.smallest_subnormal
-        return _small(got[:, None], expected[:, None], allowed[:, None], look)
-
-
-def true_losses(
-    block: Block, loss: Loss, models: Models, divisor: float = 1.0, z_divisor: float = 1.0
-) -> tuple[Floats, Floats]:
-    """Return each row's share of the loss, 0 where ignored, and its allowance: (n,), (n,)."""
-    plain = cross_entropy.row_losses(block.f, block.q, block.room.work)
-    square = loss.z_loss * block.f.lse**2
-    least = min(divisor, z_divisor)
-    own = accuracy.loss_error(block.f, block.q, loss, plain, FLOAT64, None)
-    model = accuracy.loss_error(block.f, block.q, loss, plain, models.compute, models.native)
-    return (plain / divisor + square / z_divisor) * block.counted, (own + model) * block.counted / least
-
-
-def _plain(block: Block, loss: Loss) -> Floats:
-    """Return upstream over divisor, without the 1/T that the scale holds for dv/dz."""
-    return block.by.s if block.f.slope is not None else block.by.s * loss.link.temperature
-
-
-def _small(got: Floats, expected: Floats, allowed: Floats, look: Look) -> Finding:
-    """Compare arrays of a few numbers a row."""
-    if not got.size:
-        return Finding()
-    return compare(got, expected, allowed, look, np.empty_like(got), np.empty_like(got))
+            allowed = _stored(allowed, expected, export)
+        look = tally.look(lambda row: (start + row, 0))
+        tally.add(compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got)))

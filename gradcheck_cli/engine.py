@@ -14,20 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Room, height, work_out
+from gradcheck_cli.blocks import Block, Grid, Room, work_out
 from gradcheck_cli.comparisons import (
     Chain,
     Comparison,
     Difference,
     Exported,
     Invariants,
-    Models,
+    RowLoss,
     RowLosses,
     Tolerance,
-    true_losses,
 )
-from gradcheck_cli.findings import ExactSum, Finding, Look
-from gradcheck_cli.numeric.precision import Precision
+from gradcheck_cli.findings import ExactSum, Finding, Tally
+from gradcheck_cli.numeric.accuracy import Arithmetic
 from gradcheck_cli.problem import Problem
 
 Progress = Callable[[int], None]
@@ -72,22 +71,25 @@ class Order:
 
     problem: Problem
     comparisons: tuple[Comparison, ...]
-    total_by: Models | None
+    total_by: Arithmetic | None  # the arithmetic of a stated loss, if there is one
     top: int
-    height: int
+    grid: Grid
     progress: Progress | None
+
+    @property
+    def depth(self) -> bool:
+        """Whether anything asks how deep an entry lies, so that d must be kept beside exp(d)."""
+        problem = self.problem
+        return bool(problem.exports) or self.total_by is not None or problem.loss.link.softcap is not None
 
 
 def comparisons_for(problem: Problem, tolerance: Tolerance | None) -> tuple[Comparison, ...]:
     """Return the comparisons in the order of the report: softgrad itself first, then the exports."""
-    loss = problem.loss
-    own: list[Comparison] = [Difference(loss), Chain(), Invariants()]
-    for export in problem.exports:
-        if export.name == "loss":
-            own.append(RowLosses(export, loss, tolerance))
-        else:
-            own.append(Exported(export, loss, tolerance))
-    return tuple(own)
+    exported: list[Comparison] = [
+        RowLosses(each, tolerance) if each.name == "loss" else Exported(each, tolerance)
+        for each in problem.exports
+    ]
+    return (Difference(), Chain(), Invariants(), *exported)
 
 
 def processors() -> int:
@@ -113,8 +115,7 @@ def examine(order: Order, threads: int) -> Examination:
     InputError
         If a row has no softmax, or a file changed; the first such row, whichever thread saw it.
     """
-    rows = order.problem.rows
-    blocks = _Queue(-(-rows // order.height))
+    blocks = _Queue(order.grid.blocks)
     threads = min(threads, blocks.count)
     if threads == 1:
         return _walk(order, blocks)
@@ -157,39 +158,37 @@ class _Queue:
 
 def _walk(order: Order, blocks: _Queue) -> Examination:
     """Work through blocks until there are none, and return what they show together."""
-    room = Room.of(order.problem, min(order.height, order.problem.rows))
-    found = Examination({each.name: Finding() for each in order.comparisons})
+    room = Room.of(order.problem, order.grid, depth=order.depth)
+    tallies = {each.name: Tally(each.grid, order.top) for each in order.comparisons}
+    total = None
     with np.errstate(all="ignore"):
         while (number := blocks.take()) is not None:
-            start = number * order.height
-            stop = min(start + order.height, order.problem.rows)
+            rows = order.grid.rows_of(number)
             try:
-                block = work_out(order.problem, start, stop, room)
-                found = found.merge(_look(order, block, found), order.top)
+                block = work_out(order.problem, rows, order.grid, room)
+                more = _look(order, block, tallies)
             except Exception as error:
                 blocks.close()
                 blocks.failures.append((number, error))
                 raise
+            total = more if total is None or more is None else total.merge(more)
             if order.progress is not None:
-                order.progress(stop - start)
-    return found
+                order.progress(len(rows))
+    return Examination({name: tally.finding for name, tally in tallies.items()}, total)
 
 
-def _look(order: Order, block: Block, so_far: Examination) -> Examination:
-    """Put a block through every comparison."""
-    findings = {}
-    for each in order.comparisons:
-        look = Look(block.start, _grid(each), order.top, so_far.findings[each.name].bar(order.top))
-        findings[each.name] = each.look(block, look)
-    total = None
-    if order.total_by is not None:
-        problem = order.problem
-        losses, allowed = true_losses(block, problem.loss, order.total_by, problem.divisor, problem.z_divisor)
-        total = Total(ExactSum.of(losses), ExactSum.of(allowed))
-    return Examination(findings, total)
-
-
-def _grid(comparison: Comparison) -> Precision | None:
-    """Return the grid that a comparison's errors are counted on in ulps."""
-    export = getattr(comparison, "export", None)
-    return None if export is None else export.grid
+def _look(order: Order, block: Block, tallies: dict[str, Tally]) -> Total | None:
+    """Put a block through every comparison; return its part of the loss if that was asked for."""
+    judges = [(each.begin(block), tallies[each.name]) for each in order.comparisons]
+    losses = None if order.total_by is None else RowLoss(block)
+    for tile in block.tiles():
+        if losses is not None:
+            losses.gather(tile)
+        for judge, tally in judges:
+            judge.tile(tile, tally)
+    for judge, tally in judges:
+        judge.end(tally)
+    if losses is None or order.total_by is None:
+        return None
+    shares, allowed = losses.shares(order.total_by, order.problem.divisor, order.problem.z_divisor)
+    return Total(ExactSum.of(shares), ExactSum.of(allowed))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.errors import InputError
+from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.numeric.precision import (
     BFLOAT16,
     BY_NAME,
@@ -68,11 +68,13 @@ class Scalar:
         Raises
         ------
         ValueError
-            If the text is no finite number.
+            If the text is no number.
+        UsageError
+            If it is a number, but not finite.
         """
         value = float(text)
         if not np.isfinite(value):
-            raise ValueError(text)
+            raise UsageError(f"{text}: a finite number is needed")
         mantissa, _, exponent = text.lower().partition("e")
         places = len(mantissa.partition(".")[2])
         digits = len(mantissa.replace(".", "").lstrip("+-0"))
@@ -93,8 +95,12 @@ class Scalar:
 def printed(decimals: Decimals) -> str:
     """Say how the numbers of a text file were printed."""
     if decimals.places is not None:
-        return f"{decimals.places} digits after the point"
-    return f"{decimals.significant} significant digits"
+        return f"{_digits(decimals.places, '')} after the point"
+    return _digits(decimals.significant, "significant ")
+
+
+def _digits(count: int, kind: str) -> str:
+    return f"{count} {kind}digit" + ("" if count == 1 else "s")
 
 
 def rounding(decimals: Decimals | None) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Mergeable statistics of one comparison: what a block of rows shows, and how two blocks add up.
+"""Mergeable statistics of one comparison: what some entries show, and how two sets add up.
 
 `merge` is associative and commutative, ties break by index and sums are exact, so a result does not
 depend on block size, thread count or order.
@@ -6,11 +6,15 @@ depend on block size, thread count or order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+
+Place = Callable[[int], tuple[int, int]]
+"""From the position in a flattened comparison to row and column."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ class Finding:
         )
 
     def bar(self, top: int) -> float:
-        """Return the margin that a later entry must exceed to be among the `top` worst."""
-        return self.worst[top - 1].margin if 0 < top <= len(self.worst) else (-1.0 if top else np.inf)
+        """Return the margin that an entry must reach to be among the `top` worst."""
+        return self.worst[top - 1].margin if 0 < top <= len(self.worst) else (0.0 if top else np.inf)
 
 
 def _largest(first: float | None, second: float | None) -> float | None:
@@ -65,24 +69,35 @@ def _largest(first: float | None, second: float | None) -> float | None:
     return max(counted, default=None)
 
 
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """A comparison: what was got, what is right, what is allowed; arrays of one shape."""
+
+    got: Floats
+    expected: Floats
+    allowed: Floats
+
+
 @dataclass(frozen=True)
 class Look:
-    """How to compare: where the block starts, the grid that ulps are counted on, what is worth keeping."""
+    """How to compare: where entries are, the grid that ulps are counted on, how many worst to keep.
 
-    first_row: int
+    Entries below the `bar` need not be kept: there are enough worse ones already.
+    """
+
+    place: Place
     grid: Precision | None
     top: int
-    bar: float = -1.0
+    bar: float = 0.0
 
 
-def compare(
-    got: Floats, expected: Floats, allowed: Floats, look: Look, error: Floats, work: Floats
-) -> Finding:
-    """Return the finding of |got - expected| against `allowed`: (n, K) or (n,) arrays of one shape.
+def compare(sides: Sides, look: Look, error: Floats, work: Floats) -> Finding:
+    """Return the finding of |got - expected| against `allowed`.
 
     A comparison that is not a number fails: NaN counts as an infinite error, and an infinity passes
-    only where the same infinity is expected. `error` and `work` are overwritten.
+    only where the same infinity is expected, or any error is allowed. `error` and `work` are overwritten.
     """
+    got, expected, allowed = sides.got, sides.expected, sides.allowed
     np.subtract(got, expected, out=error)
     np.abs(error, out=error)
     max_abs = float(error.max())
@@ -94,10 +109,10 @@ def compare(
     np.divide(error, allowed, out=work)
     margin = float(work.max())
     if not np.isfinite(margin):
-        _settle_margin(error, allowed, work)
+        _settle_margin(sides, error, work)
         margin = float(work.max())
     failing = 0 if margin <= 1.0 else int(np.count_nonzero(work > 1.0))
-    worst = _worst(got, expected, allowed, error, work, look) if margin > look.bar else ()
+    worst = _worst(sides, error, work, look) if margin >= look.bar else ()
     return Finding(error.size, failing, max_abs, max_rel, max_ulp, margin, worst)
 
 
@@ -117,9 +132,8 @@ def _relative(error: Floats, expected: Floats, work: Floats) -> float:
     largest = float(work.max())
     if largest < 2.0**500:
         return largest
-    return float(
-        np.max(np.divide(error, np.abs(expected), out=np.where(error > 0, np.inf, 0.0), where=expected != 0))
-    )
+    size, unexpected = np.abs(expected), np.where(error > 0, np.inf, 0.0)
+    return float(np.max(np.divide(error, size, out=unexpected, where=(size > 0) & (size < np.inf))))
 
 
 def _settle(got: Floats, expected: Floats, error: Floats) -> None:
@@ -128,39 +142,66 @@ def _settle(got: Floats, expected: Floats, error: Floats) -> None:
     error[got == expected] = 0.0
 
 
-def _settle_margin(error: Floats, allowed: Floats, margin: Floats) -> None:
-    """Replace margins that are not numbers: no error is margin 0; inf passes only where inf is allowed."""
+def _settle_margin(sides: Sides, error: Floats, margin: Floats) -> None:
+    """Replace margins that are not numbers: no error is margin 0, and NaN fails whatever is allowed."""
     unclear = np.isnan(margin)
-    margin[unclear] = np.where(error <= allowed, 0.0, np.inf)[unclear]
-    margin[np.isinf(error)] = np.inf
+    margin[unclear] = np.where(error <= sides.allowed, 0.0, np.inf)[unclear]
+    margin[np.isnan(sides.got)] = np.inf
 
 
-def _worst(
-    got: Floats, expected: Floats, allowed: Floats, error: Floats, margin: Floats, look: Look
-) -> tuple[Entry, ...]:
-    """Return the worst entries that clear the bar; margins of those taken are overwritten."""
-    columns = margin.shape[1] if margin.ndim == 2 else 1
-    flat = margin.reshape(-1)
+def _worst(sides: Sides, error: Floats, margin: Floats, look: Look) -> tuple[Entry, ...]:
+    """Return the worst entries that have an error and reach the bar; their margins are overwritten."""
+    got, expected, allowed = (np.ascontiguousarray(each).reshape(-1) for each in vars(sides).values())
+    flat, errors = margin.reshape(-1), error.reshape(-1)
     entries = []
     for _ in range(min(look.top, flat.size)):
         at = int(flat.argmax())
-        if not flat[at] > look.bar:
+        if not (flat[at] >= look.bar and flat[at] > 0.0):
             break
-        place = np.unravel_index(at, margin.shape)
-        row, column = divmod(at, columns)
-        entries.append(
-            Entry(
-                look.first_row + row,
-                column,
-                float(got[place]),
-                float(expected[place]),
-                float(error[place]),
-                float(allowed[place]),
-                float(flat[at]),
-            )
-        )
-        flat[at] = -2.0
+        numbers = (float(each[at]) for each in (got, expected, errors, allowed, flat))
+        entries.append(Entry(*look.place(at), *numbers))
+        flat[at] = -1.0
     return tuple(entries)
+
+
+_A_HAIR_LESS = 1.0 - 2.0**-48
+
+
+class Tally:
+    """The finding of one thread as it grows, and what is already known to be unremarkable."""
+
+    def __init__(self, grid: Precision | None, top: int) -> None:
+        self.finding = Finding()
+        self.grid = grid
+        self.top = top
+
+    def add(self, finding: Finding) -> None:
+        """Merge what some entries show."""
+        self.finding = self.finding.merge(finding, self.top)
+
+    def look(self, place: Place) -> Look:
+        """Return how to compare entries at a place."""
+        return Look(place, self.grid, self.top, self.finding.bar(self.top))
+
+    def pass_over(self, entries: int, max_abs: float) -> None:
+        """Count entries that change nothing but the number of entries and the largest error."""
+        self.finding = replace(
+            self.finding,
+            entries=self.finding.entries + entries,
+            max_abs=max(self.finding.max_abs, max_abs),
+        )
+
+    def thresholds(self) -> tuple[float, float]:
+        """Return the margin and the relative error up to which an entry changes no statistic.
+
+        A relative error r is at most r 2^digits ulps. Both are a hair low, for the rounding of what
+        is compared with them.
+        """
+        margin = min(self.finding.bar(self.top), 1.0, self.finding.max_margin)
+        relative = self.finding.max_rel
+        if self.grid is not None:
+            relative = min(relative, (self.finding.max_ulp or 0.0) * 2.0**-self.grid.digits)
+        return margin * _A_HAIR_LESS, relative * _A_HAIR_LESS
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,6 +40,7 @@ class Problem:
     z_divisor: float
     ignore_index: int
     ignored_rows: int
+    first_counted: int  # a row that is not ignored
     axis: int
     exports: tuple[Export, ...]
     stated_loss: Scalar | None
@@ -71,7 +72,7 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
     axis, soft = _class_axis(logits, labels, settings.axis)
     rows = Rows(logits, axis)
     outer = _without(logits.shape, axis)
-    targets = Rows(labels, axis) if soft else _per_row(labels, outer, logits)
+    targets = _distributions(labels, logits, axis) if soft else _per_row(labels, outer, logits)
     loss = _loss(tensors.get("class-weights"), rows.classes, settings, soft=soft)
     census = (
         _Census(rows.count, 0, float(rows.count)) if soft else _count(targets, rows.classes, loss, settings)
@@ -93,6 +94,7 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
         z_divisor=z_divisor,
         ignore_index=settings.ignore_index,
         ignored_rows=census.ignored,
+        first_counted=census.first,
         axis=axis,
         exports=exports,
         stated_loss=stated,
@@ -120,6 +122,8 @@ def _class_axis(logits: Tensor, labels: Tensor, asked: int | None) -> tuple[int,
     if asked is not None and not -dims <= asked < dims:
         raise UsageError(f"--axis {asked}: {_shape(logits)}, which has no such axis")
     soft = labels.shape == logits.shape and not (dims == 1 and logits.shape[0] == 1)
+    if dims == 2 and logits.shape[0] == 1 and labels.shape == logits.shape[1:] and labels.shape != (1,):
+        soft = asked is None or asked % dims == 1  # the only row's distribution, as a line of text
     if asked is not None:
         axis = asked % dims
         return axis, soft and not _fits(labels, logits.shape, axis)
@@ -130,15 +134,20 @@ def _class_axis(logits: Tensor, labels: Tensor, asked: int | None) -> tuple[int,
     if len(fitting) == 1:
         return fitting[0], False
     if fitting:
-        both = " and ".join(f"--axis {axis}" for axis in fitting)
+        either = " or ".join(f"--axis {axis}" for axis in fitting)
         raise UsageError(
-            f"{_shape(labels)} and {_shape(logits)}: the class axis could be {both}; pass the right one"
+            f"{_shape(labels)} and {_shape(logits)}: the class axis could be {either}; pass the right one"
         )
     if soft:
         raise UsageError(
             f"{_shape(labels)}, the logits' own: which axis holds the classes? pass --axis (0 .. {dims - 1})"
         )
     raise InputError(_misfit(labels, logits, "leave out the class axis of the logits"))
+
+
+def _distributions(labels: Tensor, logits: Tensor, axis: int) -> Rows:
+    """Return the targets as rows; the only row's may be a line of text, one dimension less."""
+    return Rows(labels, axis if len(labels.shape) == len(logits.shape) else 0)
 
 
 def _fits(tensor: Tensor, shape: tuple[int, ...], axis: int) -> bool:
@@ -173,6 +182,7 @@ class _Census:
     rows: int
     ignored: int
     weight: float  # sum of the class weights of the rows that count, or their number
+    first: int = 0  # the first row that counts
 
     @property
     def counted(self) -> int:
@@ -181,9 +191,11 @@ class _Census:
 
 def _count(labels: Rows, classes: int, loss: Loss, settings: Settings) -> _Census:
     """Check every label and count the rows that are ignored."""
-    ignored, weights = 0, []
+    ignored, first, weights = 0, -1, []
     for start, chunk in _label_chunks(labels):
         skip = chunk == settings.ignore_index
+        if first < 0 and not skip.all():
+            first = start + int(skip.argmin())
         ignored += int(skip.sum())
         bad = np.flatnonzero(~skip & ((chunk < 0) | (chunk >= classes)))
         if bad.size:
@@ -191,7 +203,7 @@ def _count(labels: Rows, classes: int, loss: Loss, settings: Settings) -> _Censu
         if loss.class_weights is not None:
             weights.append(float(loss.class_weights[chunk[~skip]].sum()))
     weight = math.fsum(weights) if loss.class_weights is not None else float(labels.count - ignored)
-    return _Census(labels.count, ignored, weight)
+    return _Census(labels.count, ignored, weight, max(first, 0))
 
 
 def _label_chunks(labels: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -53,7 +53,7 @@ class Settings:
         None, "Explicit divisor, instead of --reduction.", group=LOSS, metavar="X", above=0.0
     )
     ignore_index: int = option(
-        -100, "Rows with this label have loss and gradient 0.", group=LOSS, metavar="I"
+        -100, "Rows with this label have loss and gradient 0; class labels only.", group=LOSS, metavar="I"
     )
     label_smoothing: float = option(
         0.0, "Share of the target spread over the classes.", group=LOSS, metavar="E", least=0.0, below=1.0
@@ -79,7 +79,8 @@ class Settings:
     )
     compute_dtype: str | None = option(
         None,
-        "Precision the exporter computed in. Default: inferred from the exported values.",
+        "Precision the exporter computed in; 16-bit ones admit float32 as well. Default: inferred from "
+        "the exported values.",
         group=JUDGING,
         choices=COMPUTE_DTYPES,
     )

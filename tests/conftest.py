@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("default", deadline=None)
 
 @pytest.fixture(autouse=True)
 def _strict_arithmetic() -> Any:
-    """A numeric surprise is an error; underflow is not: softmax of a far class is 0 by design."""
+    """Make a numeric surprise an error; underflow is none: softmax of a far class is 0 by design."""
     with np.errstate(over="raise", divide="raise", invalid="raise", under="ignore"):
         yield
 

@@ -20,6 +20,7 @@ LAYERS = [
     {"problem"},
     {"findings"},
     {"blocks"},
+    {"screening"},
     {"comparisons"},
     {"engine", "audit"},
     {"verdict"},

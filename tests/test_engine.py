@@ -41,7 +41,7 @@ def test_block_size_and_threads_change_nothing(
     data = _data()
     logits, labels = data.pop("logits"), data.pop("labels")
     usual = examine(logits, labels, settings | {"threads": 1}, loss=2.5, **data)
-    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
     again = examine(logits, labels, settings | {"threads": threads}, loss=2.5, **data)
     assert _comparable(again) == _comparable(usual)
 
@@ -51,7 +51,7 @@ def test_block_size_and_threads_change_nothing(
 def test_the_first_undefined_row_is_named(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, bad: float, threads: int
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_ENTRIES", 34)
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", 34)
     data = _data()
     for row in (101, 57, 299, 58):
         data["logits"][row, 2] = bad

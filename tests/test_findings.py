@@ -10,15 +10,20 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gradcheck_cli.findings import ExactSum, Finding, Look, compare
+from gradcheck_cli.findings import ExactSum, Finding, Look, Sides, compare
 from gradcheck_cli.numeric.precision import FLOAT32
 
 
 def _compare(got: Any, expected: Any, allowed: Any, **look: Any) -> Finding:
     arrays = [np.atleast_2d(np.asarray(each, dtype=np.float64)) for each in (got, expected, allowed)]
     room = [np.empty_like(arrays[0]) for _ in range(2)]
+    first, columns = look.pop("first_row", 0), arrays[0].shape[1]
+
+    def place(position: int) -> tuple[int, int]:
+        return first + position // columns, position % columns
+
     with np.errstate(all="ignore"):
-        return compare(*arrays, Look(**({"first_row": 0, "grid": None, "top": 3} | look)), *room)
+        return compare(Sides(*arrays), Look(**({"place": place, "grid": None, "top": 3} | look)), *room)
 
 
 def test_a_margin_of_one_passes_and_a_little_more_fails() -> None:

@@ -46,7 +46,7 @@ class Case:
 
 
 def _micro(case: Case, *, of_means: bool) -> Array:
-    out = np.zeros_like(case.right)
+    out: Array = np.zeros_like(case.right)
     for block in np.split(np.arange(ROWS), [10, 25, 40]):
         counted = case.v[block].sum()
         out[block] = (case.v * (case.a - case.y))[block] / counted / (4 if of_means else 1)
@@ -54,13 +54,13 @@ def _micro(case: Case, *, of_means: bool) -> Array:
 
 
 def _stale(case: Case) -> Array:
-    out = case.right.copy()
+    out: Array = case.right.copy()
     out[40:] = out[32:40]
     return out
 
 
 def _tail(case: Case) -> Array:
-    out = case.right.copy()
+    out: Array = case.right.copy()
     out[:, 8:] = 0
     return out
 

@@ -41,7 +41,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--log-probs", "Log-softmax of the logits.", group=EXPORTED)
 @file_option(
     "--loss",
-    "The loss, as a number or a file; one value for each row under --reduction none.",
+    "The loss without upstream: a number, a file of one, or of one undivided loss for each row.",
     group=EXPORTED,
     metavar="FILE|NUMBER",
 )
@@ -52,7 +52,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
     group=LOSS,
     metavar="FILE|NUMBER",
 )
-@file_option("--class-weights", "Weight of each class.", group=LOSS)
+@file_option("--class-weights", "Weight of each class; the mean then divides by their sum.", group=LOSS)
 @settings_options
 @click.option(
     "-f", "--format", "form", cls=GroupedOption, type=click.Choice(("table", "json", "jsonl")),
@@ -68,7 +68,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 )
 @click.option(
     "--color", cls=GroupedOption, type=click.Choice(("auto", "always", "never")), default="auto",
-    show_default=True, help="When to colour the report.",
+    show_default=True, help="When to colour the report; auto heeds NO_COLOR.",
 )  # fmt: skip
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
@@ -94,6 +94,8 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
         value = typed.pop(role.replace("-", "_"))
         if value is not None:
             files[role] = value
+    if quiet and form != "table":
+        raise UsageError(f"-q and --format {form} contradict each other: give only one of them")
     settings = Settings(**typed)
     outcome = _checked(files, settings)
     show(outcome, Manner(form, quiet, verbose, color, settings.top))

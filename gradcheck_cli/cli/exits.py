@@ -104,7 +104,7 @@ def _say_usage(error: click.ClickException) -> int:
     return SoftgradError.exit_code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck_cli.numeric.cross_entropy import Loss, Scale, Targets
+from gradcheck_cli.numeric.cross_entropy import Loss, Point, Scale, Targets
 from gradcheck_cli.numeric.difference import AUDIT_STEP, STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats, Precision
-from gradcheck_cli.numeric.softmax import Forward, Link
+from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums
 
 FIFTH_DERIVATIVE_MAX = 0.1276839220
 """sup |f^(5)| of t -> log(A + B e^t): q'(1 - 2p)(1 - 12 q') with q' = p(1 - p), at p = 0.30098."""
@@ -35,6 +35,9 @@ exports of the frameworks lose at most 13 %; the known read-modify-write bugs lo
 
 _EXP_ULP = {FLOAT64: 4.0, FLOAT32: 8.0}  # c_e = c_l in u: 2 ulp for float64, 4 ulp for float32 libraries
 _DEEPEST_RELEVANT = {FLOAT64: 745.2, FLOAT32: 104.0}  # exp(-D) is 0 beyond
+
+
+_DIFFERENCE_ROUNDING = 16.0 * FLOAT64.unit
 
 
 def any_order(classes: int) -> float:
@@ -72,16 +75,6 @@ class Allowance:
             self.bent + other.bent,
         )
 
-    def at_pivot(self, f: Forward, q: Targets) -> Floats:
-        """Return the pivot column's allowance, without the part relative to |g|: (n,)."""
-        p, d = f.at_pivot(f.a), f.at_pivot(f.d)
-        slope = 1.0 if f.slope is None else f.at_pivot(f.slope)
-        bent = self.bent * (q.mass * p + q.at_pivot)
-        total: Floats = (
-            slope * p * (self.fixed - self.depth * d) + bent + self.target * q.at_pivot + self.floor
-        )
-        return total
-
     def stored(self, grid: Precision) -> Allowance:
         """Return the allowance after rounding to `grid`: |fl(g) - g| <= u |g| + eta/2 (g as computed)."""
         more = 1.0 + grid.unit
@@ -98,25 +91,54 @@ class Allowance:
         """Return the allowance after printing in decimal: half a unit of the last digit shown."""
         return replace(self, relative=self.relative + relative, floor=self.floor + absolute)
 
-    def spread(self, f: Forward, q: Targets, g: Floats, out: Floats, work: Floats) -> Floats:
+    def at_pivot(self, at: Point, slope: Floats | float, g: Floats | float) -> Floats:
+        """Return the pivot column's allowance: (n,), given the slope and the gradient there."""
+        p, q = at.sums.own_a, at.q
+        affine = slope * p * (self.fixed - self.depth * at.sums.own_d)
+        bent = self.bent * (q.mass * p + q.at_pivot)
+        total: Floats = affine + bent + self.target * q.at_pivot + self.relative * np.abs(g) + self.floor
+        return total
+
+    def spread(self, at: Point, planes: Planes, g: Floats, out: Floats, work: Floats) -> Floats:
         """Write every entry's allowance to `out`: (n, K), given the true gradient g."""
-        np.multiply(f.d, -_column(self.depth), out=out)
+        self.outside_pivot(at, planes, g, out, work)
+        slope = 1.0 if planes.slope is None else planes.at_pivot(planes.slope)
+        planes.put_pivot(out, self.at_pivot(at, slope, planes.at_pivot(g)))
+        return out
+
+    def outside_pivot(self, at: Point, planes: Planes, g: Floats, out: Floats, work: Floats) -> Floats:
+        """Write the allowance of entries to `out`, none of them treated as the pivot's: (n, K)."""
+        np.multiply(planes.d, -_column(self.depth), out=out)
         out += _column(self.fixed)
-        out *= f.a
-        if f.slope is not None:
-            out *= f.slope
-            np.multiply(f.a, _column(self.bent * q.mass), out=work)
+        out *= planes.a
+        if planes.slope is not None:
+            out *= planes.slope
+            np.multiply(planes.a, _column(self.bent * at.q.mass), out=work)
             out += work
-        if not q.sparse:
-            np.multiply(q.plane(), _column(self.target + self.bent), out=work)
+        if not at.q.sparse:
+            np.multiply(at.q.plane(), _column(self.target + self.bent), out=work)
             out += work
         if self.relative:
             np.abs(g, out=work)
             work *= self.relative
             out += work
         out += _column(self.floor)
-        out[f.rows, f.pivot] += (self.target + self.bent) * (q.peak if not q.sparse else q.at_pivot)
         return out
+
+    def part(self, rows: slice | Indices) -> Allowance:
+        """Return the allowance of some of the rows."""
+
+        def of(value: float | Floats) -> float | Floats:
+            return value[rows] if isinstance(value, np.ndarray) else value
+
+        return Allowance(
+            self.fixed[rows],
+            of(self.depth),
+            of(self.target),
+            of(self.floor),
+            self.relative,
+            of(self.bent),
+        )
 
 
 def _column(x: float | Floats) -> float | Floats:
@@ -124,21 +146,16 @@ def _column(x: float | Floats) -> float | Floats:
     return x[:, None] if isinstance(x, np.ndarray) else x
 
 
-def _magnitude(q: Targets, by: Scale) -> Floats:
-    """Return |s| Q + |zeta|, what multiplies a_j before anything cancels: (n,)."""
-    return np.abs(by.s) * q.mass + np.abs(by.zeta)
-
-
-def _link_error(f: Forward, link: Link) -> tuple[float | Floats, float]:
+def _link_error(sums: Sums, link: Link) -> tuple[float | Floats, float]:
     """Return what the link adds to r_j, in units of u: a fixed part and one per depth.
 
     z/T before the shift: u |v_j| in each term and u |v| on average, |v_j| <= |m| + D_j. Softcap: tanh
     (2 ulp), its argument, the product by c and the quotient by T cost 7u |v| each way.
     """
     if link.softcap is not None:
-        return 14.0 * f.reach + 8.0, 0.0
+        return 14.0 * sums.reach + 8.0, 0.0
     if link.temperature != 1.0:
-        return 2.0 * np.abs(f.top), 1.0
+        return 2.0 * np.abs(sums.top), 1.0
     return 0.0, 0.0
 
 
@@ -149,38 +166,38 @@ def _amplification(r_largest: float | Floats) -> Floats:
     return kappa
 
 
-def probability_error(f: Forward, link: Link, u: Precision, sigma: float) -> Allowance:
+def probability_error(sums: Sums, link: Link, u: Precision, sigma: float) -> Allowance:
     """Return the allowance of p_j computed in precision u with summation constant sigma.
 
     p_j expm1(1.001 r_j) + 2 eta_n (1 + K p_j), r_j as in the module's head plus the link's share, and
     eta_n the smallest normal number: exponentials below it may be flushed to zero.
     """
-    classes = f.a.shape[1]
     c = _EXP_ULP[u]
-    link_fixed, link_depth = _link_error(f, link)
-    fixed = math.log(classes) + 2 * c + sigma + (c + 1) * f.log_total + 3.0 + link_fixed
+    log_k = math.log(sums.classes)
+    link_fixed, link_depth = _link_error(sums, link)
+    fixed = log_k + 2 * c + sigma + (c + 1) * sums.log_total + 3.0 + link_fixed
     depth = 2.0 + link_depth
-    widest = 3.0 + 2 * c + sigma + (c + 2) * math.log(classes) + depth * _DEEPEST_RELEVANT[u] + link_fixed
+    widest = 3.0 + 2 * c + sigma + (c + 2) * log_k + depth * _DEEPEST_RELEVANT[u] + link_fixed
     kappa = _amplification(u.unit * widest)
     tiny = 2.0 * u.smallest_normal
     return Allowance(
-        fixed=u.unit * kappa * fixed + tiny * classes,
+        fixed=u.unit * kappa * fixed + tiny * sums.classes,
         depth=u.unit * kappa * depth,
         target=0.0,
         floor=tiny,
     )
 
 
-def _lse_error(f: Forward, link: Link, u: Precision, sigma: float) -> Floats:
+def _lse_error(sums: Sums, link: Link, u: Precision, sigma: float) -> Floats:
     """Return |fl(lse) - lse| <= u (c_l log S + log K + c_e + sigma + |m| + |lse| + link): (n,)."""
     c = _EXP_ULP[u]
-    link_fixed, _ = _link_error(f, link)
-    inner = c * f.log_total + math.log(f.a.shape[1]) + c + sigma
-    total: Floats = u.unit * (inner + np.abs(f.top) + np.abs(f.lse) + link_fixed)
+    link_fixed, _ = _link_error(sums, link)
+    inner = c * sums.log_total + math.log(sums.classes) + c + sigma
+    total: Floats = u.unit * (inner + np.abs(sums.top) + np.abs(sums.lse) + link_fixed)
     return total
 
 
-def gradient_error(f: Forward, q: Targets, by: Scale, loss: Loss, u: Precision, sigma: float) -> Allowance:
+def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
     """Return the allowance of (s Q + zeta) a - s q computed in u from the exact logits.
 
     |A| p_j expm1(1.001 r_j), A = |s| Q + |zeta|; 4u (|s| (Q p_j + q_j) + |zeta| p_j) for p - q, the
@@ -188,76 +205,79 @@ def gradient_error(f: Forward, q: Targets, by: Scale, loss: Loss, u: Precision, 
     2 lambda p_j; 6u |g_j| for upstream, divisor and storage in u. A softcap adds 16u |g_j| and, for a
     slope computed as 1 - tanh^2, 12u |s| (Q p_j + q_j) / T.
     """
-    p = probability_error(f, loss.link, u, sigma)
-    magnitude = _magnitude(q, by)
-    lse = np.abs(by.z) * _lse_error(f, loss.link, u, sigma) if loss.z_loss else 0.0
-    capped = f.slope is not None
+    link = at.loss.link
+    p = probability_error(at.sums, link, u, sigma)
+    lse = np.abs(at.by.z) * _lse_error(at.sums, link, u, sigma) if at.loss.z_loss else 0.0
+    capped = link.softcap is not None
+    magnitude = at.magnitude
     return Allowance(
         fixed=magnitude * (p.fixed + 4.0 * u.unit) + lse,
         depth=magnitude * p.depth,
-        target=4.0 * u.unit * np.abs(by.s),
+        target=4.0 * u.unit * np.abs(at.by.s),
         floor=magnitude * p.floor + 2.0 * u.smallest_normal,
         relative=(22.0 if capped else 6.0) * u.unit,
-        bent=12.0 * u.unit * np.abs(by.s) / loss.link.temperature if capped else 0.0,
+        bent=12.0 * u.unit * np.abs(at.by.s) / link.temperature if capped else 0.0,
     )
 
 
-def reference_error(f: Forward, q: Targets, by: Scale, loss: Loss) -> Allowance:
+def reference_error(at: Point) -> Allowance:
     """Return the allowance of softgrad's own float64 gradient.
 
     The same bound with u = 2^-53, c_e = c_l = 4 and numpy's pairwise sigma. The slope of a softcap is
     computed as 4e/(1 + e)^2, e = exp(-2|z/c|), relative error u (12 + 4 |z/c|).
     """
-    return gradient_error(f, q, by, loss, FLOAT64, pairwise(f.a.shape[1]))
+    return gradient_error(at, FLOAT64, pairwise(at.sums.classes))
 
 
-def difference_error(f: Forward, q: Targets, by: Scale, loss: Loss) -> Allowance:
+def difference_error(at: Point) -> Allowance:
     """Return the allowance of central difference against analytic gradient, both from the same a.
 
     Truncation h^2/6 sup|f'''|, |f'''| = p (1-p) |1-2p| <= p e^h within the step; z-loss has
-    (lse^2)''' <= 2 p (3 + |lse| + h). Rounding: log1p, its argument and the products cost 12u relative,
-    and the pivot's two logarithms 4u more; nothing is divided by h, because expm1(h) carries no
+    (lse^2)''' <= 2 p (3 + |lse| + h). Rounding: expm1, the argument of log1p, log1p and the products
+    cost 12u relative, the analytic side 3u; nothing is divided by h, because expm1(h) carries no
     cancellation. Under a softcap (unit steps H, slope k <= 1/T) the chain rule gives, per slope,
     (Q p + q) 4/c^2 + Q p (6/(cT) + 1/T^2).
     """
-    link = loss.link
-    h = STEP * unit_of(link) if f.slope is not None else STEP
+    link, s = at.loss.link, np.abs(at.by.s)
+    h = STEP * unit_of(link) if link.softcap is not None else STEP
     second = h * h / 6.0 * math.exp(4.0 * STEP)
-    rounding = 16.0 * FLOAT64.unit
+    rounding = _DIFFERENCE_ROUNDING
     target: float | Floats = 0.0
     first, cross, cube = 1.0, 0.0, 0.0
     if link.softcap is not None:
         c, t = link.softcap, link.temperature
         first, cross, cube = 1.0 / t**2, 6.0 / (c * t), 4.0 / c**2
         rounding *= 4.0
-        target = np.abs(by.s) * second * cube
-    plain = np.abs(by.s) * q.mass * (first + cross + cube)
-    depth = np.abs(f.lse) + STEP
-    square = np.abs(by.z) * ((3.0 + depth) * first + (1.0 + depth) * cross + depth * cube)
+        target = s * second * cube
+    truncation = second * s * at.q.mass * (first + cross + cube)
+    if at.loss.z_loss:
+        depth = np.abs(at.sums.lse) + STEP
+        square = (3.0 + depth) * first + (1.0 + depth) * cross + depth * cube
+        truncation = truncation + second * np.abs(at.by.z) * square
+    magnitude = at.magnitude
     return Allowance(
-        fixed=second * (plain + square) + rounding * _magnitude(q, by),
+        fixed=truncation + rounding * magnitude,
         depth=0.0,
-        target=target + rounding * np.abs(by.s),
-        floor=2.0**-1000 * (1.0 + _magnitude(q, by)),
+        target=target + rounding * s,
+        floor=2.0**-1000 * (1.0 + magnitude),
     )
 
 
-def difference_at_pivot(f: Forward, q: Targets, by: Scale, loss: Loss, whole: Allowance) -> Floats:
+def difference_at_pivot(at: Point, whole: Allowance, slope: Floats | float) -> Floats:
     """Return the difference's allowance in the pivot column, relative to 1 - a there: (n,).
 
     p (1-p) <= 1 - p, and neither side subtracts p from 1, so a saturated label is held to its own
     size and not to the row's (a first draft that used a cancelled 1 - p was off by 2e5).
     """
-    if f.slope is not None:
-        return whole.at_pivot(f, q)
+    if at.loss.link.softcap is not None:
+        return whole.at_pivot(at, slope, 0.0)
     second = STEP * STEP / 6.0 * math.exp(4.0 * STEP)
-    rounding = 16.0 * FLOAT64.unit
-    own = np.abs(by.s) * ((second + rounding) * q.mass * f.others + rounding * q.others)
-    square = (np.abs(by.z) * (3.0 + np.abs(f.lse) + STEP) * second + rounding * np.abs(by.zeta)) * f.at_pivot(
-        f.a
-    )
-    total: Floats = own + square + whole.floor
-    return total
+    q, rounding = at.q, _DIFFERENCE_ROUNDING
+    total: Floats = np.abs(at.by.s) * ((second + rounding) * q.mass * at.sums.others + rounding * q.others)
+    if at.loss.z_loss:
+        square = np.abs(at.by.z) * (3.0 + np.abs(at.sums.lse) + STEP) * second
+        total = total + (square + rounding * np.abs(at.by.zeta)) * at.sums.own_a
+    return total + whole.floor
 
 
 def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) -> float:
@@ -288,134 +308,148 @@ def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) 
     return truncation + 1.5 * u * size / h + 2.0 * abs(gradient) * u * moved / h + 8.0 * u * abs(gradient)
 
 
-def native_error(f: Forward, q: Targets, by: Scale, loss: Loss, half: Precision) -> Allowance:
-    """Return the coefficients of r^h, the exponent of native half arithmetic, as an Allowance.
+def _native_exponent(sums: Sums, link: Link, half: Precision) -> tuple[Floats, float]:
+    """Return r^h of native half arithmetic, every elementwise operation rounded to the half format.
 
-    Every elementwise operation rounds to the half format: r^h_j = u_h (D_j + log K - log p_j + log S + 6
-    + link) + the float32 sums; used by :func:`native_half`, which applies expm1.
+    r^h_j = u_h (D_j + log K - log p_j + log S + 6 + link) + the float32 sums: fixed part, per depth.
     """
     c = _EXP_ULP[FLOAT32]
-    link_fixed, link_depth = _link_error(f, loss.link)
-    classes = f.a.shape[1]
-    log_k = math.log(classes)
-    sums = FLOAT32.unit * (any_order(classes) + 2 * c + c * f.log_total + 4.0)
-    fixed = half.unit * (log_k + 2.0 * f.log_total + 6.0 + link_fixed) + sums
-    return Allowance(fixed=fixed, depth=half.unit * (2.0 + link_depth), target=0.0, floor=0.0)
+    link_fixed, link_depth = _link_error(sums, link)
+    adding = FLOAT32.unit * (any_order(sums.classes) + 2 * c + c * sums.log_total + 4.0)
+    fixed = half.unit * (math.log(sums.classes) + 2.0 * sums.log_total + 6.0 + link_fixed) + adding
+    return fixed, half.unit * (2.0 + link_depth)
 
 
-def native_half(  # noqa: PLR0913 - a block's arrays
-    f: Forward, q: Targets, by: Scale, loss: Loss, half: Precision, g: Floats, out: Floats, work: Floats
+def native_error(
+    at: Point, planes: Planes, half: Precision, g: Floats, room: tuple[Floats, Floats]
 ) -> Floats:
-    """Write what native half arithmetic may cost each entry, capped at a sixth of the row's largest |g|.
+    """Return what native half arithmetic may cost, capped at a sixth of the row's largest |g|: (n, K).
 
-    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + one subnormal: (n, K).
+    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + one subnormal. The first
+    plane of the room is returned.
     """
-    r = native_error(f, q, by, loss, half)
-    np.multiply(f.d, -float(np.max(r.depth)), out=out)
-    out += _column(r.fixed)
+    out, work = room
+    u, s, magnitude = half.unit, np.abs(at.by.s), at.magnitude
+    fixed, depth = _native_exponent(at.sums, at.loss.link, half)
+    np.multiply(planes.d, -depth, out=out)
+    out += _column(fixed)
     np.minimum(out, 700.0, out=out)
     np.expm1(out, out=out)
-    magnitude = _magnitude(q, by)
-    out += 2.0 * half.unit
-    out *= f.a
+    out += 2.0 * u
+    out *= planes.a
     out *= _column(magnitude)
-    if f.slope is not None:
-        out *= f.slope
-        np.multiply(f.a, _column(4.0 * half.unit * np.abs(by.s) * q.mass / loss.link.temperature), out=work)
+    target, relative = 2.0 * u * s, 4.0 * u
+    if planes.slope is not None:
+        out *= planes.slope
+        np.multiply(planes.a, _column(4.0 * u * s * at.q.mass / at.loss.link.temperature), out=work)
         out += work
-    target = (2.0 if f.slope is None else 6.0) * half.unit * np.abs(by.s)
-    if not q.sparse:
-        np.multiply(q.plane(), _column(target), out=work)
+        target, relative = 6.0 * u * s, 20.0 * u
+    if not at.q.sparse:
+        np.multiply(at.q.plane(), _column(target), out=work)
         out += work
-    out[f.rows, f.pivot] += target * (q.peak if not q.sparse else q.at_pivot)
+    peak = at.q.at_pivot if at.q.sparse else at.q.peak
+    planes.put_pivot(out, planes.at_pivot(out) + target * peak)
     np.abs(g, out=work)
     largest = work.max(axis=1)
-    work *= (4.0 if f.slope is None else 20.0) * half.unit
+    work *= relative
     out += work
     out += half.smallest_subnormal * (1.0 + _column(magnitude))
     np.minimum(out, NATIVE_CAP * largest[:, None], out=out)
     return out
 
 
-def bare(f: Forward) -> tuple[Forward, Targets]:
-    """Return the softmax alone, as a problem without slope and targets whose mass is 1."""
-    nothing = np.zeros(len(f.rows))
-    return replace(f, slope=None), Targets(nothing, nothing + 1.0, nothing, nothing)
+def bare(sums: Sums, link: Link) -> Point:
+    """Return the softmax alone, as a point whose gradient is a itself: no targets, mass 1.
 
-
-def _exponent_error(f: Forward, link: Link, u: Precision, half: Precision | None, out: Floats) -> Floats:
-    """Write the error of log p_j in the compute model to `out`: (n, K), r_j of the module's head.
-
-    u (2 D_j + log K + 2 c_e + sigma + (c_l + 1) log S + 3), any order; 2u |m| more for lse formed as
-    m + log S before it is subtracted; native half arithmetic adds its own r^h.
+    Its planes have no slope: what the link does to v is in the error of the exponent.
     """
+    nothing = np.zeros(len(sums.top))
+    one = nothing + 1.0
+    q = Targets(nothing, one, one, nothing)
+    return Point(Loss(link), sums, q, Scale(one, nothing, nothing))
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The arithmetic that may explain an export: precision u, sums in any order, or native half."""
+
+    compute: Precision
+    native: Precision | None = None
+
+
+REFERENCE = Arithmetic(FLOAT64)
+
+
+def _log_error(sums: Sums, link: Link, by: Arithmetic) -> tuple[Floats, float]:
+    """Return the error of log p_j in an arithmetic, fixed part and per depth: r_j of the module's head.
+
+    2u |m| more for lse formed as m + log S before it is subtracted; native half adds its own r^h.
+    """
+    u, half = by.compute, by.native
     c = _EXP_ULP[u]
-    classes = f.a.shape[1]
-    link_fixed, link_depth = _link_error(f, link)
-    fixed = math.log(classes) + 2 * c + any_order(classes) + (c + 1) * f.log_total + 3.0 + link_fixed
-    fixed = u.unit * (fixed + 2.0 * np.abs(f.top))
+    link_fixed, link_depth = _link_error(sums, link)
+    fixed = math.log(sums.classes) + 2 * c + any_order(sums.classes) + (c + 1) * sums.log_total + 3.0
+    fixed = u.unit * (fixed + link_fixed + 2.0 * np.abs(sums.top))
     depth = u.unit * (2.0 + link_depth)
     if half is not None:
-        fixed = fixed + half.unit * (math.log(classes) + 2.0 * f.log_total + 6.0 + link_fixed)
-        depth += half.unit * (2.0 + link_depth)
-    np.multiply(f.d, -depth, out=out)
-    out += _column(fixed)
-    return out
+        native_fixed, native_depth = _native_exponent(sums, link, half)
+        fixed, depth = fixed + native_fixed, depth + native_depth
+    return fixed, depth
 
 
-def log_probability_error(
-    f: Forward, link: Link, u: Precision, half: Precision | None, out: Floats
-) -> Floats:
-    """Write the allowance of log p_j, absolute: 1.001 r_j of the model and of float64: (n, K).
+def log_probability_error(sums: Sums, d: Floats, link: Link, by: Arithmetic, out: Floats) -> Floats:
+    """Write the allowance of log p_j, absolute: 1.001 r_j of the arithmetic and of float64: (n, K).
 
     A kernel that takes the logarithm of a rounded p near 1 loses log p to u absolute, inside 3u; one
     that flushes p < 2^-126 to 0 and takes its logarithm has -inf, and fails: log p is representable.
     """
-    _exponent_error(f, link, u, half, out)
-    out *= 1.001
-    own = _exponent_error(f, link, FLOAT64, None, np.empty_like(out))
-    out += own
+    fixed, depth = _log_error(sums, link, by)
+    own_fixed, own_depth = _log_error(sums, link, REFERENCE)
+    np.multiply(d, -1.001 * (depth + own_depth), out=out)
+    out += _column(1.001 * (fixed + own_fixed))
     return out
 
 
 def gradient_at_probabilities_error(
-    f: Forward, link: Link, u: Precision, half: Precision | None, expected: Floats, out: Floats
+    at: Point, planes: Planes, by: Arithmetic, expected: Floats, out: Floats
 ) -> Floats:
     """Write the allowance of -s q_k / a_k: |.| expm1(1.001 r_k + 6u): (n, K).
 
     The quotient by a probability below the smallest normal number of u is not bounded: it may have
     been flushed to zero, and an infinity is allowed there.
     """
-    _exponent_error(f, link, u, half, out)
-    out *= 1.001
-    out += 6.0 * u.unit + (0.0 if half is None else 6.0 * half.unit)
+    u, half = by.compute, by.native
+    fixed, depth = _log_error(at.sums, at.loss.link, by)
+    np.multiply(planes.d, -1.001 * depth, out=out)
+    out += _column(1.001 * fixed + 6.0 * u.unit + (0.0 if half is None else 6.0 * half.unit))
     np.minimum(out, 700.0, out=out)
     np.expm1(out, out=out)
     size = np.abs(expected)
     smallest = u.smallest_normal if half is None else max(u.smallest_normal, half.smallest_normal)
-    unbounded = (f.a < 4.0 * smallest) & (size > 0)
+    unbounded = (planes.a < 4.0 * smallest) & (size > 0)
     out *= np.minimum(size, 1e300)
     out[unbounded] = np.inf
     return out
 
 
-def loss_error(
-    f: Forward, q: Targets, loss: Loss, plain: Floats, u: Precision, half: Precision | None
-) -> Floats:
+def loss_error(at: Point, plain: Floats, by: Arithmetic) -> Floats:
     """Return the allowance of each row's loss, `plain` being its cross-entropy part: (n,).
 
-    Q times the error of lse (|m| included: lse - z_y is a common way), u (D + D) for differences and
-    products, i.e. 4u l, and the K-term sum of dense targets in any order; z-loss adds
+    Q times the error of lse (|m| included: lse - z_y is a common way), 4u l for differences and
+    products, and the K-term sum of dense targets in any order; z-loss adds
     lambda (2 |lse| + error) error + 3 u lambda lse^2. Native half: the same roundings in u_h.
     """
-    classes = f.a.shape[1]
-    sigma = any_order(classes)
-    lse = _lse_error(f, loss.link, u, sigma)
+    u, half, sums, q = by.compute, by.native, at.sums, at.q
+    link, z_loss = at.loss.link, at.loss.z_loss
+    sigma = any_order(sums.classes)
+    lse = _lse_error(sums, link, u, sigma)
     dense = 0.0 if q.sparse else sigma
-    _, link_depth = _link_error(f, loss.link)
-    total = q.mass * (lse + u.unit * np.abs(f.top)) + u.unit * (4.0 + dense + link_depth) * plain
-    total += loss.z_loss * ((2.0 * np.abs(f.lse) + lse) * lse + 3.0 * u.unit * f.lse**2)
+    _, link_depth = _link_error(sums, link)
+    total: Floats = q.mass * (lse + u.unit * np.abs(sums.top)) + u.unit * (4.0 + dense + link_depth) * plain
+    square = np.square(sums.lse)
+    if z_loss:
+        total = total + z_loss * ((2.0 * np.abs(sums.lse) + lse) * lse + 3.0 * u.unit * square)
     if half is not None:
-        rounded = q.mass * (4.0 * f.log_total + 4.0 + 2.0 * np.abs(f.top)) + 6.0 * plain
-        total += half.unit * (rounded + loss.z_loss * 8.0 * (1.0 + f.lse**2))
+        rounded = q.mass * (4.0 * sums.log_total + 4.0 + 2.0 * np.abs(sums.top)) + 6.0 * plain
+        total = total + half.unit * (rounded + z_loss * 8.0 * (1.0 + square))
     return total

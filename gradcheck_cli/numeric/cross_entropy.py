@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Forward, Indices, Link, vjp
+from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, vjp
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,16 +102,6 @@ def distribution_targets(t: Floats, pivot: Indices, loss: Loss) -> Targets:
     return Targets(np.zeros_like(own), others + own, others, own, dense=t)
 
 
-def row_losses(f: Forward, q: Targets, work: Floats) -> Floats:
-    """Return -sum_k q_k log a_k = sum_k q_k (log S + D_k) without z-loss: (n,), all terms >= 0."""
-    losses = q.mass * f.log_total - q.peak * f.at_pivot(f.d)
-    if not q.sparse:
-        np.multiply(f.d, q.plane(), out=work)
-        losses = losses - work.sum(axis=1)
-    total: Floats = losses
-    return total
-
-
 @dataclass(frozen=True, eq=False)
 class Scale:
     """What multiplies the loss of each row on its way to E: (n,) arrays, zero for ignored rows."""
@@ -120,43 +111,99 @@ class Scale:
     z: Floats  # 2 lambda upstream / z-loss divisor: zeta / lse
 
 
-def scale(f: Forward, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
+@dataclass(frozen=True, eq=False)
+class Point:
+    """Where the loss is differentiated: n rows of logits, targets and scales, without their planes."""
+
+    loss: Loss
+    sums: Sums
+    q: Targets
+    by: Scale
+
+    @property
+    def magnitude(self) -> Floats:
+        """Return |s| Q + |zeta|, what multiplies a_j before anything cancels: (n,)."""
+        return np.abs(self.by.s) * self.q.mass + np.abs(self.by.zeta)
+
+    @property
+    def coefficient(self) -> Floats:
+        """Return s Q + zeta, what multiplies a_j in the gradient: (n,)."""
+        return self.by.s * self.q.mass + self.by.zeta
+
+    @property
+    def gradient_at_pivot(self) -> Floats:
+        """Return the gradient in the pivot column, before a softcap's slope: (n,).
+
+        s Q a - s q is taken as s (sum of the other q - Q sum of the other a), so that a confident
+        label keeps its relative accuracy instead of the cancelled a - 1.
+        """
+        entropy = self.by.s * (self.q.others - self.q.mass * self.sums.others)
+        total: Floats = entropy + self.by.zeta * self.sums.own_a
+        return total
+
+    def part(self, rows: slice | Indices) -> Point:
+        """Return some of the rows."""
+        return Point(self.loss, _part(self.sums, rows), _part(self.q, rows), _part(self.by, rows))
+
+
+_Record = TypeVar("_Record", Sums, Targets, Scale)
+
+
+def _part(record: _Record, rows: slice | Indices) -> _Record:
+    """Return the record of some of its rows: what has a value for each row is sliced."""
+    values = vars(record)
+    each_row = {
+        name: value[rows]
+        for name, value in values.items()
+        if isinstance(value, np.ndarray) and name != "shared"
+    }
+    return type(record)(**(values | each_row))
+
+
+def scale(sums: Sums, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
     """Return the row scales, given dE/d(row loss) and dE/d(row z-loss): (n,), (n,) to Scale."""
-    chain = 1.0 if f.slope is not None else 1.0 / loss.link.temperature
+    chain = 1.0 if loss.link.softcap is not None else 1.0 / loss.link.temperature
     z = (2.0 * loss.z_loss * chain) * z_upstream
-    return Scale(upstream * chain, z * f.lse if loss.z_loss else z, z)
+    return Scale(upstream * chain, z * sums.lse if loss.z_loss else z, z)
 
 
-def gradient(f: Forward, q: Targets, by: Scale, out: Floats, work: Floats) -> Floats:
-    """Return dE/dz = ((s Q + zeta) a - s q) dv/dz: (n, K), written to `out`.
+def losses(at: Point, d: Floats, work: Floats) -> Floats:
+    """Return -sum_k q_k log a_k = sum_k q_k (log S + D_k) without z-loss: (n,), all terms >= 0."""
+    total = at.q.mass * at.sums.log_total - at.q.peak * at.sums.own_d
+    if not at.q.sparse:
+        np.multiply(d, at.q.plane(), out=work)
+        total = total - work.sum(axis=1)
+    return total
 
-    In the pivot column s Q a - s q is taken as s (sum of the other q - Q sum of the other a), so that
-    a confident label keeps its relative accuracy instead of the cancelled a - 1.
-    """
-    np.multiply(f.a, (by.s * q.mass + by.zeta)[:, None], out=out)
-    subtract_targets(q, by.s, out, work)
-    out[f.rows, f.pivot] = by.s * (q.others - q.mass * f.others) + by.zeta * f.at_pivot(f.a)
-    if f.slope is not None:
-        out *= f.slope
+
+def gradient(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
+    """Return dE/dz = ((s Q + zeta) a - s q) dv/dz: (n, K), written to `out`."""
+    np.multiply(planes.a, at.coefficient[:, None], out=out)
+    subtract_targets(at, out, work)
+    planes.put_pivot(out, at.gradient_at_pivot)
+    if planes.slope is not None:
+        out *= planes.slope
     return out
 
 
-def subtract_targets(q: Targets, s: Floats, out: Floats, work: Floats) -> None:
+def subtract_targets(at: Point, out: Floats, work: Floats) -> None:
     """Subtract s q from `out` outside the pivot column (inside it, without the peak)."""
-    if q.sparse:
+    if at.q.sparse:
         return
-    np.multiply(q.plane(), s[:, None], out=work)
+    np.multiply(at.q.plane(), at.by.s[:, None], out=work)
     out -= work
 
 
-def gradient_at_probabilities(f: Forward, q: Targets, s: Floats, out: Floats) -> Floats:
+def gradient_at_probabilities(at: Point, planes: Planes, out: Floats) -> Floats:
     """Return dE/da = -s q / a, and 0 where q is 0: (n, K), written to `out`. z-loss is no function of a."""
+    chain = 1.0 if planes.slope is not None else at.loss.link.temperature
+    s = at.by.s * chain
     out[...] = 0.0
-    if not q.sparse:
-        np.multiply(q.plane(), -s[:, None], out=out)
-        np.divide(out, f.a, out=out, where=out != 0.0)
-    own = -s * q.at_pivot
-    out[f.rows, f.pivot] = np.divide(own, f.at_pivot(f.a), out=np.zeros_like(own), where=own != 0.0)
+    if not at.q.sparse:
+        np.multiply(at.q.plane(), -s[:, None], out=out)
+        np.divide(out, planes.a, out=out, where=out != 0.0)
+    own = -s * at.q.at_pivot
+    planes.put_pivot(out, np.divide(own, at.sums.own_a, out=np.zeros_like(own), where=own != 0.0))
     return out
 
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numeric.cross_entropy import Loss, Scale, Targets, plain_loss, subtract_targets
+from gradcheck_cli.numeric.cross_entropy import Loss, Point, plain_loss, subtract_targets
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Forward, Link
+from gradcheck_cli.numeric.softmax import Link, Planes
 
-STEP = 2.0**-20
-"""Step of the rank-one difference. Its rounding error does not grow as h shrinks, so the step only
-sets the truncation error, h^2/6 = 1.5e-13 of a: small, and still above rounding, so that the
-difference remains one that a wrong formula cannot imitate."""
+STEP = 2.0**-26
+"""Step of the rank-one difference. Its rounding error does not grow as h shrinks, because expm1(h) and
+log1p cancel nothing; so the step is taken where the truncation error h^2/6 = 3.7e-17 of a is below
+rounding, and the ruler is good to a few units in the last place."""
 
 AUDIT_STEP = 2.0**-9
 """Step of the brute-force audit. Five points leave h^4/30 f^(5) <= 6.2e-14, below the rounding of two
@@ -42,55 +42,61 @@ class Moves:
     step: float  # in z under a softcap, in v otherwise (the scale holds 1/T)
 
 
-def moves(f: Forward, link: Link, h: float) -> Moves:
+def moves(at: Point, planes: Planes, h: float) -> Moves:
     """Return the exact changes of v.
 
     tanh(x + t) - tanh(x) = tanh(t) sech^2(x) / (1 + tanh(t) tanh(x)), free of cancellation.
     """
-    if f.slope is None or link.softcap is None:
+    link = at.loss.link
+    if planes.slope is None or link.softcap is None:
         return Moves(h, -h, h)
     c = link.softcap
     h *= unit_of(link)
     t = math.tanh(h / c)
-    bent = (f.d + f.top[:, None]) * (t * link.temperature / c)  # tanh(t) tanh(z/c)
-    return Moves(c * t * f.slope / (1.0 + bent), -c * t * f.slope / (1.0 - bent), h)
+    bent = (planes.d + at.sums.top[:, None]) * (t * link.temperature / c)  # tanh(t) tanh(z/c)
+    return Moves(c * t * planes.slope / (1.0 + bent), -c * t * planes.slope / (1.0 - bent), h)
 
 
-def central(f: Forward, q: Targets, by: Scale, loss: Loss, out: Floats, work: Floats) -> Floats:
+def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     """Return (E(z + h e_j) - E(z - h e_j)) / 2h for every entry: (n, K), written to `out`.
 
     log1p(a E+) - log1p(a E-) is one logarithm, log1p(a (E+ - E-) / (1 + a E-)). The pivot column moves
     the others instead (softmax is shift invariant), which keeps it accurate when a -> 1.
     """
-    move = moves(f, loss.link, STEP)
-    _log_ratio(f.a, move, out)
-    direct = f.at_pivot(out)
-    if loss.z_loss:
-        _add_square(f, q, by, move, out, work)
+    move = moves(at, planes, STEP)
+    _log_ratio(planes.a, move, out)
+    own = _pivot_difference(at, planes, move, planes.at_pivot(out))
+    if at.loss.z_loss:
+        _add_square(at, planes, move, out, work)
     else:
-        out *= (by.s * q.mass / (2.0 * move.step))[:, None]
-    if f.slope is None:
-        subtract_targets(q, by.s, out, work)
-    elif not q.sparse:
-        np.multiply(q.plane(), by.s[:, None], out=work)
+        out *= (at.by.s * at.q.mass / (2.0 * move.step))[:, None]
+    if planes.slope is None:
+        subtract_targets(at, out, work)
+    elif not at.q.sparse:
+        np.multiply(at.q.plane(), at.by.s[:, None], out=work)
         work *= (move.up - move.down) / (2.0 * move.step)
         out -= work
-    out[f.rows, f.pivot] = _pivot_difference(f, q, by, move, direct)
+    planes.put_pivot(out, own)
     return out
 
 
 def _log_ratio(a: Floats, move: Moves, out: Floats) -> None:
-    if isinstance(move.up, float) and isinstance(move.down, float):
-        span = math.expm1(move.up) - math.expm1(move.down)
-        np.multiply(a, math.expm1(move.down) / span, out=out)
-        out += 1.0 / span
-        np.divide(a, out, out=out)
+    """Write log1p(a E+) - log1p(a E-) to `out`.
+
+    For steps up to 2^-26, 1 / (1 + a E-) is taken as 1 - a E-: what is left out is (a E-)^2 <= 2u.
+    """
+    if isinstance(move.up, float) and isinstance(move.down, float) and move.up <= 2.0**-26:
+        down = math.expm1(move.down)
+        span = math.expm1(move.up) - down
+        np.multiply(a, -span * down, out=out)
+        out += span
+        out *= a
     else:
-        down = np.expm1(move.down)
-        np.multiply(a, down, out=out)
+        down_plane = np.expm1(move.down)
+        np.multiply(a, down_plane, out=out)
         out += 1.0
         np.divide(a, out, out=out)
-        out *= np.expm1(move.up) - down
+        out *= np.expm1(move.up) - down_plane
     np.log1p(out, out=out)
 
 
@@ -100,28 +106,25 @@ def _log_product(a: Floats, move: Moves) -> Floats:
     return total
 
 
-def _add_square(f: Forward, q: Targets, by: Scale, move: Moves, out: Floats, work: Floats) -> None:
-    """Turn log ratios into s Q l + (z/2) l (2 lse + product), each over 2h: z-loss is a square."""
-    work[...] = _log_product(f.a, move)
-    work *= (by.z / 2.0)[:, None]
-    work += (by.s * q.mass + by.zeta)[:, None]
+def _add_square(at: Point, planes: Planes, move: Moves, out: Floats, work: Floats) -> None:
+    """Turn log ratios l into s Q l + (z/2) l (2 lse + product), each over 2h: z-loss is a square."""
+    work[...] = _log_product(planes.a, move)
+    work *= (at.by.z / 2.0)[:, None]
+    work += at.coefficient[:, None]
     out *= work
     out /= 2.0 * move.step
 
 
-def _pivot_difference(f: Forward, q: Targets, by: Scale, move: Moves, direct: Floats) -> Floats:
-    up, down = (
-        (move.up, move.down)
-        if isinstance(move.up, float) or isinstance(move.down, float)
-        else (f.at_pivot(move.up), f.at_pivot(move.down))
-    )
-    shrink = np.log1p(f.others * np.expm1(-np.asarray(up))) - np.log1p(f.others * np.expm1(-np.asarray(down)))
-    entropy = by.s * (q.others * (np.asarray(up) - down) + q.mass * shrink)
-    square = 0.0
-    if by.z.any():
-        square = direct * (by.zeta + by.z / 2.0 * _log_product(f.at_pivot(f.a), Moves(up, down, move.step)))
-    total: Floats = (entropy + square) / (2.0 * move.step)
-    return total
+def _pivot_difference(at: Point, planes: Planes, move: Moves, direct: Floats) -> Floats:
+    """Return the pivot column's difference: (n,), `direct` being the log ratio of its own a."""
+    if isinstance(move.up, np.ndarray) and isinstance(move.down, np.ndarray):
+        move = Moves(planes.at_pivot(move.up), planes.at_pivot(move.down), move.step)
+    others, by = at.sums.others, at.by
+    shrink = np.log1p(others * np.expm1(-move.up)) - np.log1p(others * np.expm1(-move.down))
+    total: Floats = by.s * (at.q.others * (move.up - move.down) + at.q.mass * shrink)
+    if at.loss.z_loss:
+        total = total + direct * (by.zeta + by.z / 2.0 * _log_product(at.sums.own_a, move))
+    return total / (2.0 * move.step)
 
 
 def five_point(z: Floats, q: Floats, loss: Loss, column: int) -> tuple[float, float]:

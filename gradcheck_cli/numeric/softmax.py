@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from gradcheck_cli.numeric.precision import Floats
 
 Indices = NDArray[np.int64]
+Extent = tuple[Floats, Floats]
 
 
-class UndefinedRow(ArithmeticError):  # noqa: N818 - named for what it found
+class UndefinedRow(ArithmeticError):
     """A row has no softmax: it holds NaN or +inf, or nothing finite."""
 
     def __init__(self, row: int) -> None:
@@ -41,19 +42,18 @@ class Link:
 
 
 @dataclass(frozen=True, eq=False)
-class Forward:
-    """Softmax of n rows, with what its error bounds need. Arrays are the inner loop's own buffers."""
+class Sums:
+    """What the softmax of n rows needs besides the planes: (n,) arrays."""
 
-    d: Floats  # (n, K)
-    a: Floats  # (n, K)
-    slope: Floats | None  # (n, K) dv/dz under a softcap; a temperature alone is kept in the scale
-    top: Floats  # (n,) the maximum m of v
-    reach: Floats  # (n,) largest |v| that the exporter may have had to round
-    total: Floats  # (n,) S
-    rest: Floats  # (n,) S without the pivot's term, free of cancellation
-    log_total: Floats  # (n,) log S, relatively accurate where the pivot holds nearly everything
-    pivot: Indices  # (n,) the label, or the largest logit
-    rows: Indices  # (n,) 0 .. n-1
+    top: Floats  # the maximum m of v
+    reach: Floats  # largest |v| that the exporter may have had to round
+    total: Floats  # S
+    rest: Floats  # S without the pivot's term, free of cancellation
+    log_total: Floats  # log S, relatively accurate where the pivot holds nearly everything
+    pivot: Indices  # the label, or the largest logit
+    own_d: Floats  # d in the pivot column
+    own_a: Floats  # a in the pivot column
+    classes: int
 
     @property
     def lse(self) -> Floats:
@@ -65,10 +65,25 @@ class Forward:
         """Return 1 - a[pivot] as a sum of positive terms: (n,)."""
         return self.rest / self.total
 
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """Softmax of some rows, entry by entry: (n, K) arrays, the inner loop's own buffers."""
+
+    d: Floats
+    a: Floats
+    slope: Floats | None  # dv/dz under a softcap; a temperature alone is kept in the scale
+    rows: Indices  # (n,) 0 .. n-1
+    pivot: Indices  # (n,)
+
     def at_pivot(self, values: Floats) -> Floats:
         """Return each row's entry in its pivot column: (n, K) to (n,)."""
         picked: Floats = values[self.rows, self.pivot]
         return picked
+
+    def put_pivot(self, values: Floats, entries: Floats) -> None:
+        """Write each row's entry in its pivot column: (n, K), (n,)."""
+        values[self.rows, self.pivot] = entries
 
 
 def softmax(v: Floats) -> Floats:
@@ -99,8 +114,8 @@ def jacobian(a: Floats) -> Floats:
     return matrix
 
 
-def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Floats, Floats, Floats | None]:
-    """Turn z into d in place; return the maxima of v, its largest |v|, and the softcap's slope.
+def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | None]:
+    """Turn z into d in place; return the maxima of v and its largest |v|, and the softcap's slope.
 
     Rows must be finite or -inf, with one finite entry at least. The maximum is subtracted before the
     temperature divides, so that a common offset of the logits costs no accuracy.
@@ -119,28 +134,48 @@ def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Floats, Floats, F
         np.maximum(z, DEEPEST, out=z)
         lowest = np.where(np.isneginf(lowest), m, lowest)
     top = m / link.temperature
-    return top, np.maximum(np.abs(top), np.abs(lowest / link.temperature)), slope
+    return (top, np.maximum(np.abs(top), np.abs(lowest / link.temperature))), slope
 
 
-def forward(z: Floats, pivot: Indices | None, link: Link, out: Floats, work: Floats | None = None) -> Forward:
-    """Return softmax of the rows of z, which becomes d; a is written to `out`: (n, K) to Forward.
+def exponentials(d: Floats, pivot: Indices, out: Floats) -> tuple[Floats, Floats]:
+    """Write exp(d) to `out` and return its sum without the pivot column, and that column: (n,), (n,).
 
-    `pivot` is the column whose complement 1 - a is summed over the others (the label); without one it
-    is the row's maximum. Summing the others keeps the complement relatively accurate when a -> 1.
+    Summing the others alone keeps 1 - a relatively accurate when a -> 1 in the pivot column.
     """
-    rows = np.arange(len(z))
-    top, reach, slope = shift(z, link, work)
-    if pivot is None:
-        pivot = z.argmax(axis=1)
-    np.exp(z, out=out)
+    rows = np.arange(len(d))
+    np.exp(d, out=out)
     own = out[rows, pivot]
     out[rows, pivot] = 0.0
     rest = out.sum(axis=1)
     out[rows, pivot] = own
-    total = rest + own
-    out *= (1.0 / total)[:, None]
-    log_total = np.where(own == 1.0, np.log1p(rest), np.log(total))
-    return Forward(z, out, slope, top, reach, total, rest, log_total, pivot, rows)
+    return rest, own
+
+
+def sums(extent: Extent, pivot: Indices, own: tuple[Floats, Floats], rest: Floats, classes: int) -> Sums:
+    """Return the sums of rows, given d and exp(d) in the pivot column, and the others' sum: (n,)."""
+    own_d, own_w = own
+    total = rest + own_w
+    log_total = np.where(own_w == 1.0, np.log1p(rest), np.log(total))
+    top, reach = extent
+    return Sums(top, reach, total, rest, log_total, pivot, own_d, own_w / total, classes)
+
+
+def forward(
+    z: Floats, pivot: Indices | None, link: Link, out: Floats, work: Floats | None = None
+) -> tuple[Sums, Planes]:
+    """Return softmax of the rows of z, which becomes d; a is written to `out`: (n, K) to sums and planes.
+
+    `pivot` is the column whose complement 1 - a is summed over the others (the label); without one it
+    is the row's maximum.
+    """
+    extent, slope = shift(z, link, work)
+    if pivot is None:
+        pivot = z.argmax(axis=1)
+    rest, own = exponentials(z, pivot, out)
+    rows = np.arange(len(z))
+    found = sums(extent, pivot, (z[rows, pivot], own), rest, z.shape[1])
+    out *= (1.0 / found.total)[:, None]
+    return found, Planes(z, out, slope, rows, pivot)
 
 
 def _refuse_undefined(*extremes: Floats) -> None:

@@ -26,6 +26,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def many(value: int, one: str, more: str) -> str:
+    """Return a count with its noun: 1 row, 2,000 rows."""
+    return f"{count(value)} {one if value == 1 else more}"
+
+
 def amount(value: float) -> str:
     """Return a divisor or the like: ``5,120`` where it is whole, else nine digits."""
     if math.isfinite(value) and value == int(value) and abs(value) < 1e15:

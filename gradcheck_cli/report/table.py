@@ -134,8 +134,8 @@ def _data(outcome: Outcome) -> str:
     data = outcome.data
     ignored = numbers.count(data.ignored_rows) if data.ignored_rows else "none"
     shown = [
-        f"{numbers.count(data.rows)} rows",
-        f"{numbers.count(data.classes)} classes on axis {data.axis}",
+        numbers.many(data.rows, "row", "rows"),
+        f"{numbers.many(data.classes, 'class', 'classes')} on axis {data.axis}",
         data.targets,
         f"{ignored} ignored",
         f"divisor {numbers.amount(data.divisor)}",

@@ -65,13 +65,15 @@ class Scan:
 
     def _take_largest(self, numbers: Numbers) -> None:
         """Count the digits of the largest number: with equal places it has the most."""
-        largest = np.abs(numbers).max(where=np.isfinite(numbers), initial=0.0)
+        largest = max(float(numbers.max()), -float(numbers.min()))
+        if not largest < np.inf:
+            largest = float(np.abs(numbers).max(where=np.isfinite(numbers), initial=0.0))
         digits = f"{largest:.{self._places or 0}f}".replace(".", "").lstrip("0")
         self._significant = max(self._significant, len(digits))
 
     def _same_places(self, block: bytes, codes: Bytes) -> bool:
         """Whether every number of the block has as many digits after its point as the first of all."""
-        if not ((codes - 48) < 10).any():  # only nan and inf
+        if re.search(rb"\d", block) is None:  # only nan and inf
             return True
         match = re.search(rb"\.(\d*)", block)
         if match is None:
@@ -111,7 +113,7 @@ class Scan:
 
 def _ends(codes: Bytes) -> Mask:
     """Return where a number has just ended, from the second byte on; there are no exponents here."""
-    mantissa: Mask = ((codes - 48) < 10) | (codes == POINT)
+    mantissa: Mask = (codes - POINT) < 12  # the slash between point and digits is in no number
     ends: Mask = mantissa[:-1] > mantissa[1:]
     return ends
 

@@ -157,10 +157,11 @@ class _Parse:
         """Whether a cell may be longer than the limit: then some aligned half of it has no separator."""
         half = CELL_LIMIT // 2
         separator = (self._grid.separator or " ").encode()
-        return any(
-            block.find(separator, start, start + half) < 0 and block.find(b"\n", start, start + half) < 0
-            for start in range(0, len(block) - half, half)
-        )
+        find = block.find
+        for start in range(0, len(block) - half, half):
+            if find(separator, start, start + half) < 0 and find(b"\n", start, start + half) < 0:
+                return True
+        return False
 
     def _refuse(self, first: int, block: bytes) -> NoReturn:
         if self._dtype.kind == "i":

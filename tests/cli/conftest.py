@@ -26,8 +26,11 @@ def softgrad(tmp_path: Path) -> Run:
     """Return what runs ``softgrad`` in a folder of its own."""
 
     def run(*words: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60, "check": False}
-        return subprocess.run([command(), *map(str, words)], **(settings | options))
+        settings: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60}
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [command(), *map(str, words)], check=False, **(settings | options)
+        )
+        return done
 
     return run
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, softmax
-from gradcheck_cli.numeric.cross_entropy import Loss
+from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats
-from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.numeric.softmax import Link, Planes
 from tests import oracle
 
 FAMILIES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
@@ -45,15 +45,15 @@ def _convention(loss: Loss) -> oracle.Convention:
     )
 
 
-def _block(z: Floats, labels: Any, loss: Loss) -> Any:
+def _block(z: Floats, labels: Any, loss: Loss) -> tuple[Point, Planes, Floats]:
     room = [np.empty_like(z) for _ in range(4)]
     with np.errstate(all="ignore"):
-        f = softmax.forward(z.copy(), labels, loss.link, room[0], room[1])
+        found, planes = softmax.forward(z.copy(), labels, loss.link, room[0], room[1])
         q = cross_entropy.class_targets(labels, z.shape[1], loss)
         one = np.ones(len(z))
-        by = cross_entropy.scale(f, loss, one, one)
-        g = cross_entropy.gradient(f, q, by, room[2], room[3])
-    return f, q, by, g
+        at = Point(loss, found, q, cross_entropy.scale(found, loss, one, one))
+        g = cross_entropy.gradient(at, planes, room[2], room[3])
+    return at, planes, g
 
 
 def _ratio(observed: Any, truth: Any, allowed: Floats) -> float:
@@ -72,11 +72,11 @@ def test_the_reference_gradient_is_inside_its_bound(name: str, family: str, clas
     rng = np.random.default_rng([classes, *family.encode()])
     z = np.stack([FAMILIES[family](rng, classes) for _ in range(2)])
     labels = np.array([0, classes - 1])
-    f, q, by, g = _block(z, labels, loss)
+    at, planes, g = _block(z, labels, loss)
     truth = oracle.gradient(z, labels, _convention(loss))
     with np.errstate(all="ignore"):
-        bound = accuracy.reference_error(f, q, by, loss)
-        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
+        bound = accuracy.reference_error(at)
+        allowed = bound.spread(at, planes, g, np.empty_like(g), np.empty_like(g))
     assert _ratio(g, truth, allowed) <= 1.0
 
 
@@ -86,16 +86,17 @@ def test_probabilities_and_their_logarithms_are_inside_their_bounds(family: str,
     rng = np.random.default_rng([classes, *family.encode(), 1])
     z = np.stack([FAMILIES[family](rng, classes) for _ in range(2)])
     labels = np.zeros(2, dtype=np.int64)
-    f, *_ = _block(z, labels, LOSSES["plain"])
+    at, planes, _ = _block(z, labels, LOSSES["plain"])
+    found = at.sums
     convention = oracle.Convention()
     with np.errstate(all="ignore"):
-        bound = accuracy.probability_error(f, Link(), FLOAT64, accuracy.pairwise(classes))
-        bare, nothing = accuracy.bare(f)
-        allowed = bound.spread(bare, nothing, f.a, np.empty_like(f.a), np.empty_like(f.a))
-        logs = accuracy.log_probability_error(f, Link(), FLOAT64, None, np.empty_like(f.a))
-    assert _ratio(f.a, oracle.probabilities(z, convention), allowed) <= 1.0
+        bound = accuracy.probability_error(found, Link(), FLOAT64, accuracy.pairwise(classes))
+        bare, a = accuracy.bare(found, Link()), planes.a
+        allowed = bound.spread(bare, planes, a, np.empty_like(a), np.empty_like(a))
+        logs = accuracy.log_probability_error(found, planes.d, Link(), accuracy.REFERENCE, np.empty_like(a))
+    assert _ratio(a, oracle.probabilities(z, convention), allowed) <= 1.0
     truth = oracle.log_probabilities(z, convention)
-    assert _ratio(f.d - f.log_total[:, None], truth, logs) <= 1.0
+    assert _ratio(planes.d - found.log_total[:, None], truth, logs) <= 1.0
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 60.0])
@@ -110,10 +111,10 @@ def test_a_float32_kernel_is_inside_the_model_of_any_order(classes: int, scale: 
         total = np.add.accumulate(e, axis=1)[:, -1:]
         got = e / total
         got[np.arange(3), labels] -= np.float32(1)
-    f, q, by, g = _block(z32.astype(np.float64), labels, LOSSES["plain"])
+    at, planes, g = _block(z32.astype(np.float64), labels, LOSSES["plain"])
     with np.errstate(all="ignore"):
-        bound = accuracy.gradient_error(f, q, by, LOSSES["plain"], FLOAT32, accuracy.any_order(classes))
-        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
+        bound = accuracy.gradient_error(at, FLOAT32, accuracy.any_order(classes))
+        allowed = bound.spread(at, planes, g, np.empty_like(g), np.empty_like(g))
     assert (np.abs(got.astype(np.float64) - g) / allowed).max() <= 1.0
 
 
@@ -125,12 +126,13 @@ def test_the_difference_is_inside_its_bound(name: str, family: str) -> None:
     rng = np.random.default_rng([*family.encode(), 2])
     z = np.stack([FAMILIES[family](rng, 17) for _ in range(6)])
     labels = np.arange(6) % 3
-    f, q, by, g = _block(z, labels, loss)
+    at, planes, g = _block(z, labels, loss)
     with np.errstate(all="ignore"):
-        got = difference.central(f, q, by, loss, np.empty_like(g), np.empty_like(g))
-        bound = accuracy.difference_error(f, q, by, loss)
-        allowed = bound.spread(f, q, g, np.empty_like(g), np.empty_like(g))
-        allowed[f.rows, f.pivot] = accuracy.difference_at_pivot(f, q, by, loss, bound)
+        got = difference.central(at, planes, np.empty_like(g), np.empty_like(g))
+        bound = accuracy.difference_error(at)
+        allowed = bound.spread(at, planes, g, np.empty_like(g), np.empty_like(g))
+        slope = 1.0 if planes.slope is None else planes.at_pivot(planes.slope)
+        planes.put_pivot(allowed, accuracy.difference_at_pivot(at, bound, slope))
     assert (np.abs(got - g) <= allowed).all()
 
 
@@ -152,10 +154,10 @@ def test_the_brute_force_difference_is_inside_its_bound(name: str, column: int) 
 def test_the_order_of_the_difference_is_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Halving the step divides the truncation error by four."""
     z, labels, loss = np.array([[0.3, -1.0, 2.0]]), np.array([1]), LOSSES["plain"]
-    f, q, by, g = _block(z, labels, loss)
+    at, planes, g = _block(z, labels, loss)
     errors = []
     for h in (2.0**-6, 2.0**-7):
         monkeypatch.setattr(difference, "STEP", h)
-        got = difference.central(f, q, by, loss, np.empty_like(g), np.empty_like(g))
+        got = difference.central(at, planes, np.empty_like(g), np.empty_like(g))
         errors.append(np.abs(got - g))
     assert np.abs(errors[0] / errors[1] - 4.0).max() < 1e-2

@@ -1,0 +1,111 @@
+"""A tile's entries against an affine allowance: one product and one comparison, where that is enough.
+
+Outside the pivot column of a row, allowed_j >= rate a_j and |g_j| = size a_j. So `error <= limit a` with
+limit = min(rate margin, size relative), margin and relative being what is already on record, tells that no
+entry adds anything to the statistics. What is left is looked at entry by entry, or as a whole tile where it
+is much. The result is the same as if every entry had been compared in full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.blocks import Block, Tile
+from gradcheck_cli.findings import Sides, Tally, compare
+from gradcheck_cli.numeric.accuracy import Allowance
+from gradcheck_cli.numeric.cross_entropy import Point
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Indices, Planes
+
+_FEW = 1.0 / 16.0
+"""Share of a tile's entries up to which they are looked at one by one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    """The allowance of a block's entries; the pivot column is kept apart, for it has its own."""
+
+    block: Block
+    point: Point
+    allowance: Allowance
+    own_allowed: Floats  # (n,)
+    own_got: Floats  # (n,) filled tile by tile
+    own_expected: Floats  # (n,) likewise
+    rate: Floats | None  # (n,) None where the allowance has terms that do not shrink with a_j
+    size: Floats  # (n,)
+
+    @classmethod
+    def of(cls, block: Block, point: Point, allowance: Allowance, own_allowed: Floats) -> Screen:
+        """Return the screen of a block."""
+        size = np.abs(point.coefficient)
+        plain = point.loss.link.softcap is None and point.q.sparse
+        rate = allowance.fixed + allowance.relative * size if plain else None
+        nothing = np.empty((2, block.size))
+        return cls(block, point, allowance, own_allowed, nothing[0], nothing[1], rate, size)
+
+    def compare(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> None:
+        """Compare the room's plane `got` with `expected`, but for the pivot column."""
+        got, error = tile.plane(tile.room.got), tile.plane(tile.room.error)
+        self.own_got[tile.rows] = planes.at_pivot(got)
+        own = planes.at_pivot(expected)
+        self.own_expected[tile.rows] = own
+        planes.put_pivot(got, own)
+        np.subtract(got, expected, out=error)
+        np.abs(error, out=error)
+        if not self._settled(tile, planes, expected, tally):
+            self._in_full(tile, planes, expected, tally)
+
+    def end(self, tally: Tally) -> None:
+        """Compare the pivot column."""
+        pivot, start = self.point.sums.pivot, self.block.start
+        sides = Sides(self.own_got, self.own_expected, self.own_allowed)
+        look = tally.look(lambda row: (start + row, int(pivot[row])))
+        tally.add(compare(sides, look, np.empty_like(self.own_got), np.empty_like(self.own_got)))
+
+    def _settled(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> bool:
+        """Pass over what is unremarkable, look at the few other entries; tell whether that did it."""
+        error = tile.plane(tile.room.error)
+        largest = float(error.max())
+        if self.rate is None or not largest < np.inf:
+            return False
+        margin, relative = tally.thresholds()
+        limit = np.minimum(self.rate[tile.rows] * margin, self.size[tile.rows] * relative)
+        ceiling = tile.plane(tile.room.work)
+        np.multiply(planes.a, limit[:, None], out=ceiling)
+        quiet = np.less_equal(error, ceiling)
+        entries = error.size - len(planes.rows)
+        if quiet.all():
+            tally.pass_over(entries, largest)
+            return True
+        remarkable = np.flatnonzero(~quiet)
+        if len(remarkable) > _FEW * error.size:
+            return False
+        tally.pass_over(entries - len(remarkable), largest)
+        self._one_by_one(tile, planes, expected, remarkable, tally)
+        return True
+
+    def _one_by_one(self, tile: Tile, planes: Planes, expected: Floats, at: Indices, tally: Tally) -> None:
+        """Compare single entries in full, as rows of one class each."""
+        rows, columns = np.divmod(at, planes.a.shape[1])
+        right = expected[rows, columns][:, None]
+        single = Planes(planes.d[rows, columns][:, None], planes.a[rows, columns][:, None], None, rows, rows)
+        of_block = rows + tile.rows.start
+        point = self.point.part(of_block)
+        allowed, error, work = np.empty((3, len(at), 1))
+        self.allowance.part(of_block).outside_pivot(point, single, right, allowed, work)
+        sides = Sides(tile.room.got[rows, columns][:, None], right, allowed)
+        look = tally.look(lambda position: (tile.start + int(rows[position]), int(columns[position])))
+        tally.add(compare(sides, look, error, work))
+
+    def _in_full(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> None:
+        """Compare every entry of the tile; the pivot column, made equal, adds nothing."""
+        room = tile.room
+        allowed, error, work = (tile.plane(each) for each in (room.allowed, room.error, room.work))
+        point = self.point.part(tile.rows)
+        self.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)
+        planes.put_pivot(allowed, self.own_allowed[tile.rows])
+        sides = Sides(tile.plane(room.got), expected, allowed)
+        finding = compare(sides, tally.look(tile.place), error, work)
+        tally.add(replace(finding, entries=finding.entries - len(planes.rows)))
