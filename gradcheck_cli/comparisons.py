@@ -120,7 +120,7 @@ class _SparseChain:
         at_label = -mass / p
         inner = at_label * p
         got = np.stack([-inner, (at_label - inner) * p], axis=1)
-        expected = np.stack([mass, -mass * at.sums.others], axis=1)
+        expected = np.stack([mass, at.excess_at_pivot * chosen], axis=1)
         allowed = self.unit * np.stack([mass, mass], axis=1) + 2.0**-1000
         look = tally.look(lambda position: (start + position // 2, 0))
         finding = compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got))
@@ -137,7 +137,7 @@ class _DenseChain:
         weights[...] = q.plane()
         planes.put_pivot(weights, q.at_pivot)
         expected = a * q.mass[:, None] - weights
-        planes.put_pivot(expected, q.others - q.mass * tile.at.sums.others)
+        planes.put_pivot(expected, tile.at.excess_at_pivot)
         at_probabilities = -np.divide(weights, a, out=np.zeros_like(weights), where=~tiny)
         got = vjp(a, at_probabilities)
         # A probability too small for -y/a takes its share of the inner product along.

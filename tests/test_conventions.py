@@ -196,3 +196,44 @@ def test_confident_label_keeps_its_relative_accuracy(examine: Examine) -> None:
     outcome = examine(logits, labels, {"top": 6}, grad=told)
     expected = {entry.index: entry.expected for entry in named(outcome, "grad").worst}
     assert expected[0, 0] == pytest.approx(truth[0, 0], rel=1e-13)
+
+
+def test_a_light_label_far_below_the_others_keeps_its_gradient(examine: Examine) -> None:
+    """1 - a over the others cancels where a is small: an early form was 1 % off here."""
+    logits, labels = np.array([[-30.0, 0.0, 1.0, 2.0]]), np.array([0])
+    options: dict[str, Any] = {"class_weights": np.array([0.0, 1.0, 1.0, 1.0]), "label_smoothing": 0.1, "reduction": "sum"}
+    _judge(examine, logits, labels, options, 1.0)
+    truth = oracle.as_float64(oracle.gradient(logits, labels, oracle.Convention(**options)))
+    told = truth.copy()
+    told[0, 0] *= 1 + 1e-6
+    settings, tensors = _split(options)
+    worst = named(examine(logits, labels, settings, grad=told, **tensors), "grad").worst
+    expected = {entry.index: entry.expected for entry in worst}
+    assert expected[0, 0] == pytest.approx(truth[0, 0], rel=1e-12)
+
+
+def test_flat_distributions_pass_their_own_checks(examine: Examine) -> None:
+    """The pivot of distributions is the likeliest class, which may hold next to nothing."""
+    rng = np.random.default_rng(12)
+    logits = rng.normal(size=(20, 829)) * 0.2
+    targets = rng.dirichlet(np.ones(829), size=20)
+    settings = {"temperature": 3.45}
+    convention = oracle.Convention(temperature=3.45)
+    truth = oracle.as_float64(oracle.gradient(logits[:2], targets[:2], convention))
+    assert examine(logits[:2], targets[:2], settings, grad=truth).verdict is Verdict.PASS
+    for more in ({}, {"softcap": 0.3}, {"softcap": 0.3, "z_loss": 0.01}):
+        assert examine(logits, targets, settings | more).verdict is Verdict.PASS
+
+
+def test_a_fused_lse_under_z_loss_passes(examine: Examine) -> None:
+    """exp(v - lse) with lse rounded to float32 at an offset of 1000, as logsumexp's backward has it."""
+    rng = np.random.default_rng(13)
+    logits = (1000 + rng.normal(size=(4, 5))).astype(np.float32)
+    labels = np.array([0, 1, 2, 3])
+    top = logits.max(axis=1, keepdims=True)
+    total = np.exp(logits - top).sum(axis=1, keepdims=True)
+    lse = top + np.log(total)
+    z_part = np.float32(2e-3) * lse * np.exp(logits - lse)
+    grad = np.exp(logits - top) / total - np.eye(5, dtype=np.float32)[labels] + z_part
+    settings = {"reduction": "sum", "z_loss": 1e-3}
+    assert examine(logits, labels, settings, grad=grad.astype(np.float32)).verdict is Verdict.PASS

@@ -201,13 +201,13 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
     """Return the allowance of (s Q + zeta) a - s q computed in u from the exact logits.
 
     |A| p_j expm1(1.001 r_j), A = |s| Q + |zeta|; 4u (|s| (Q p_j + q_j) + |zeta| p_j) for p - q, the
-    product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum; the error of lse times
-    2 lambda p_j; 6u |g_j| for upstream, divisor and storage in u. A softcap adds 16u |g_j| and, for a
-    slope computed as 1 - tanh^2, 12u |s| (Q p_j + q_j) / T.
+    product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum; z-loss as in
+    :func:`_square_error`; 6u |g_j| for upstream, divisor and storage in u. A softcap adds 16u |g_j| and,
+    for a slope computed as 1 - tanh^2, 12u |s| (Q p_j + q_j) / T.
     """
     link = at.loss.link
     p = probability_error(at.sums, link, u, sigma)
-    lse = np.abs(at.by.z) * _lse_error(at.sums, link, u, sigma) if at.loss.z_loss else 0.0
+    lse = _square_error(at, u, sigma) if at.loss.z_loss else 0.0
     capped = link.softcap is not None
     magnitude = at.magnitude
     return Allowance(
@@ -218,6 +218,18 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
         relative=(22.0 if capped else 6.0) * u.unit,
         bent=12.0 * u.unit * np.abs(at.by.s) / link.temperature if capped else 0.0,
     )
+
+
+def _square_error(at: Point, u: Precision, sigma: float) -> Floats:
+    """Return what z-loss adds for each p_j: (n,).
+
+    2 lambda times the error of lse; and zeta p_j is often zeta exp(v_j - lse) with a rounded lse, the
+    backward of logsumexp: |zeta| expm1(u (2 |lse| + 8)).
+    """
+    lse = np.abs(at.sums.lse)
+    fused = np.abs(at.by.zeta) * np.expm1(u.unit * (2.0 * lse + 8.0))
+    total: Floats = np.abs(at.by.z) * _lse_error(at.sums, at.loss.link, u, sigma) + fused
+    return total
 
 
 def reference_error(at: Point) -> Allowance:
@@ -269,15 +281,16 @@ def difference_at_pivot(at: Point, whole: Allowance, slope: Floats | float) -> F
     p (1-p) <= 1 - p, and neither side subtracts p from 1, so a saturated label is held to its own
     size and not to the row's (a first draft that used a cancelled 1 - p was off by 2e5).
     """
+    direct = whole.at_pivot(at, slope, 0.0)
     if at.loss.link.softcap is not None:
-        return whole.at_pivot(at, slope, 0.0)
+        return direct
     second = STEP * STEP / 6.0 * math.exp(4.0 * STEP)
     q, rounding = at.q, _DIFFERENCE_ROUNDING
     total: Floats = np.abs(at.by.s) * ((second + rounding) * q.mass * at.sums.others + rounding * q.others)
     if at.loss.z_loss:
         square = np.abs(at.by.z) * (3.0 + np.abs(at.sums.lse) + STEP) * second
         total = total + (square + rounding * np.abs(at.by.zeta)) * at.sums.own_a
-    return total + whole.floor
+    return np.where(at.confident, total + whole.floor, direct)
 
 
 def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) -> float:
@@ -325,8 +338,10 @@ def native_error(
 ) -> Floats:
     """Return what native half arithmetic may cost, capped at a sixth of the row's largest |g|: (n, K).
 
-    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + one subnormal. The first
-    plane of the room is returned.
+    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + one subnormal; for z-loss
+    |zeta| p_j expm1(u_h (2 |lse| + 8)) for a rounded lse; for dense targets, each s q_k rounded to
+    within half a subnormal in the same direction and summed by log-softmax's backward,
+    eta (p_j (K + sum of max(1, w_k)) + 4). The first plane of the room is returned.
     """
     out, work = room
     u, s, magnitude = half.unit, np.abs(at.by.s), at.magnitude
@@ -336,8 +351,9 @@ def native_error(
     np.minimum(out, 700.0, out=out)
     np.expm1(out, out=out)
     out += 2.0 * u
-    out *= planes.a
     out *= _column(magnitude)
+    out += _column(_native_sums(at, half))
+    out *= planes.a
     target, relative = 2.0 * u * s, 4.0 * u
     if planes.slope is not None:
         out *= planes.slope
@@ -353,9 +369,22 @@ def native_error(
     largest = work.max(axis=1)
     work *= relative
     out += work
-    out += half.smallest_subnormal * (1.0 + _column(magnitude))
+    out += half.smallest_subnormal * ((1.0 if at.q.sparse else 5.0) + _column(magnitude))
     np.minimum(out, NATIVE_CAP * largest[:, None], out=out)
     return out
+
+
+def _native_sums(at: Point, half: Precision) -> Floats:
+    """Return what native half arithmetic adds for each p_j beside the exponent's error: (n,)."""
+    extra = np.zeros(len(at.sums.top))
+    if at.loss.z_loss:
+        exponent = np.minimum(half.unit * (2.0 * np.abs(at.sums.lse) + 8.0), 700.0)
+        extra += np.abs(at.by.zeta) * np.expm1(exponent)
+    if not at.q.sparse:
+        weights = at.loss.class_weights
+        heaviest = at.sums.classes if weights is None else float(np.maximum(weights, 1.0).sum())
+        extra += half.smallest_subnormal * (at.sums.classes + heaviest)
+    return extra
 
 
 def bare(sums: Sums, link: Link) -> Point:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, vjp
@@ -132,14 +133,23 @@ class Point:
 
     @property
     def gradient_at_pivot(self) -> Floats:
-        """Return the gradient in the pivot column, before a softcap's slope: (n,).
+        """Return the gradient in the pivot column, before a softcap's slope: (n,)."""
+        return self.by.s * self.excess_at_pivot + self.by.zeta * self.sums.own_a
 
-        s Q a - s q is taken as s (sum of the other q - Q sum of the other a), so that a confident
-        label keeps its relative accuracy instead of the cancelled a - 1.
+    @property
+    def excess_at_pivot(self) -> Floats:
+        """Return Q a - q in the pivot column: (n,).
+
+        Where a > 1/2 it is taken as sum of the other q - Q sum of the other a, so that a confident label
+        keeps its relative accuracy instead of the cancelled a - 1; elsewhere that would cancel.
         """
-        entropy = self.by.s * (self.q.others - self.q.mass * self.sums.others)
-        total: Floats = entropy + self.by.zeta * self.sums.own_a
-        return total
+        complement = self.q.others - self.q.mass * self.sums.others
+        return np.where(self.confident, complement, self.q.mass * self.sums.own_a - self.q.at_pivot)
+
+    @property
+    def confident(self) -> NDArray[np.bool_]:
+        """Return the rows whose pivot column holds more than half of the probability: (n,)."""
+        return self.sums.own_a > 0.5
 
     def part(self, rows: slice | Indices) -> Point:
         """Return some of the rows."""

@@ -61,7 +61,8 @@ def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     """Return (E(z + h e_j) - E(z - h e_j)) / 2h for every entry: (n, K), written to `out`.
 
     log1p(a E+) - log1p(a E-) is one logarithm, log1p(a (E+ - E-) / (1 + a E-)). The pivot column moves
-    the others instead (softmax is shift invariant), which keeps it accurate when a -> 1.
+    the others instead where it holds more than half (softmax is shift invariant), which keeps it
+    accurate when a -> 1.
     """
     move = moves(at, planes, STEP)
     _log_ratio(planes.a, move, out)
@@ -121,7 +122,9 @@ def _pivot_difference(at: Point, planes: Planes, move: Moves, direct: Floats) ->
         move = Moves(planes.at_pivot(move.up), planes.at_pivot(move.down), move.step)
     others, by = at.sums.others, at.by
     shrink = np.log1p(others * np.expm1(-move.up)) - np.log1p(others * np.expm1(-move.down))
-    total: Floats = by.s * (at.q.others * (move.up - move.down) + at.q.mass * shrink)
+    moved = move.up - move.down
+    complement = at.q.others * moved + at.q.mass * shrink
+    total: Floats = by.s * np.where(at.confident, complement, at.q.mass * direct - at.q.at_pivot * moved)
     if at.loss.z_loss:
         total = total + direct * (by.zeta + by.z / 2.0 * _log_product(at.sums.own_a, move))
     return total / (2.0 * move.step)
