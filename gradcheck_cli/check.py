@@ -17,7 +17,7 @@ from gradcheck_cli import exports
 from gradcheck_cli.audit import audit
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors
+from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors, silent
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
@@ -39,7 +39,7 @@ def check(
     tensors: Mapping[str, Tensor],
     scalars: Mapping[str, Scalar],
     settings: Settings,
-    progress: Callable[[int], Progress] | None = None,
+    progress: Progress = silent,
 ) -> Outcome:
     """Return what checking the exported tensors against the truth shows.
 
@@ -53,7 +53,7 @@ def check(
     settings
         The loss convention and how to judge.
     progress
-        Given the number of rows, returns what is told the rows finished.
+        Shows how far it is; silent by default.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def check(
         None if stated is None else Arithmetic(stated.compute, stated.native),
         settings.top,
         Grid.of(problem),
-        None if progress is None else progress(problem.rows),
+        progress,
     )
     examination = examine(order, settings.threads or processors())
     own = _own(problem, examination, settings)

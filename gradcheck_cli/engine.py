@@ -1,16 +1,16 @@
-"""Walk the rows in cache-sized blocks, on as many threads as asked; merge what the blocks show.
+"""Walk the rows in blocks, on as many processors as asked, and merge what the blocks show.
 
-Rows are independent and findings merge in any order, so the result is the same for every block size
-and thread count. NumPy's loops release the interpreter lock: threads are enough.
+Rows are independent and findings merge in any order, so the result is the same for every block size and
+number of processes.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +25,19 @@ from gradcheck_cli.comparisons import (
     RowLosses,
     Tolerance,
 )
+from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum, Finding, Tally
 from gradcheck_cli.numeric.accuracy import Arithmetic
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.workers import Counter, FailedPiece, spread
 
-Progress = Callable[[int], None]
-"""Called with the number of rows that a thread has finished."""
+Progress = Callable[[int, Callable[[], int]], AbstractContextManager[None]]
+"""Shows the progress of so many rows while it is open, asking how many are done."""
+
+
+def silent(rows: int, done: Callable[[], int]) -> AbstractContextManager[None]:  # noqa: ARG001
+    """Show no progress."""
+    return nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +60,28 @@ class Examination:
     total: Total | None = None
 
     def merge(self, other: Examination, top: int) -> Examination:
-        """Return the examination of both sets of rows."""
-        findings = {
-            name: finding.merge(other.findings[name], top) if name in other.findings else finding
-            for name, finding in self.findings.items()
-        }
-        findings |= {name: each for name, each in other.findings.items() if name not in findings}
+        """Return the examination of both sets of rows, which were put through the same comparisons."""
+        findings = {name: each.merge(other.findings[name], top) for name, each in self.findings.items()}
         totals = [each.total for each in (self, other) if each.total is not None]
-        return Examination(
-            findings, totals[0].merge(totals[1]) if len(totals) == 2 else next(iter(totals), None)
+        total = totals[0].merge(totals[1]) if len(totals) == 2 else next(iter(totals), None)
+        return Examination(findings, total)
+
+    def record(self) -> dict[str, Any]:
+        """Return the examination as plain numbers, for another process."""
+        total = (
+            None
+            if self.total is None
+            else [list(each.counters.items()) for each in vars(self.total).values()]
+        )
+        return {"findings": {name: each.record() for name, each in self.findings.items()}, "total": total}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Examination:
+        """Return the examination that :meth:`record` wrote down."""
+        total = record["total"]
+        return cls(
+            {name: Finding.of_record(each) for name, each in record["findings"].items()},
+            None if total is None else Total(*(ExactSum(dict(each)) for each in total)),
         )
 
 
@@ -74,7 +94,7 @@ class Order:
     total_by: Arithmetic | None  # the arithmetic of a stated loss, if there is one
     top: int
     grid: Grid
-    progress: Progress | None
+    progress: Progress = silent
 
     @property
     def depth(self) -> bool:
@@ -107,73 +127,40 @@ def _quota() -> int | None:
         return None
 
 
-def examine(order: Order, threads: int) -> Examination:
+def examine(order: Order, processes: int) -> Examination:
     """Return the findings on all rows.
 
     Raises
     ------
     InputError
-        If a row has no softmax, or a file changed; the first such row, whichever thread saw it.
+        If a row has no softmax, or a file changed; the first such row, whichever process saw it.
     """
-    blocks = _Queue(order.grid.blocks)
-    threads = min(threads, blocks.count)
-    if threads == 1:
-        return _walk(order, blocks)
-    with ThreadPoolExecutor(threads, thread_name_prefix="softgrad") as pool:
-        futures = [pool.submit(_walk, order, blocks) for _ in range(threads)]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            blocks.close()
-    if blocks.failures:
-        raise min(blocks.failures, key=lambda failure: failure[0])[1]
-    examination = futures[0].result()
-    for future in futures[1:]:
-        examination = examination.merge(future.result(), order.top)
+    counter = Counter(processes)
+    with order.progress(order.problem.rows, counter.total):
+        records = spread(
+            lambda blocks: _walk(order, blocks, counter).record(), order.grid.blocks, processes, counter
+        )
+    examination = Examination.of_record(records[0])
+    for record in records[1:]:
+        examination = examination.merge(Examination.of_record(record), order.top)
     return examination
 
 
-@dataclass
-class _Queue:
-    """Hands out block numbers in ascending order until one fails or all are gone."""
-
-    count: int
-    following: int = 0
-    failures: list[tuple[int, Exception]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def take(self) -> int | None:
-        """Return the next block, or None."""
-        with self.lock:
-            if self.following >= self.count:
-                return None
-            self.following += 1
-            return self.following - 1
-
-    def close(self) -> None:
-        """Hand out nothing more."""
-        with self.lock:
-            self.following = self.count
-
-
-def _walk(order: Order, blocks: _Queue) -> Examination:
+def _walk(order: Order, blocks: Iterator[int], counter: Counter) -> Examination:
     """Work through blocks until there are none, and return what they show together."""
     room = Room.of(order.problem, order.grid, depth=order.depth)
     tallies = {each.name: Tally(each.grid, order.top) for each in order.comparisons}
     total = None
     with np.errstate(all="ignore"):
-        while (number := blocks.take()) is not None:
+        for number in blocks:
             rows = order.grid.rows_of(number)
             try:
                 block = work_out(order.problem, rows, order.grid, room)
                 more = _look(order, block, tallies)
-            except Exception as error:
-                blocks.close()
-                blocks.failures.append((number, error))
-                raise
+            except InputError as error:
+                raise FailedPiece(number, str(error)) from error
             total = more if total is None or more is None else total.merge(more)
-            if order.progress is not None:
-                order.progress(len(rows))
+            counter.add(len(rows))
     return Examination({name: tally.finding for name, tally in tallies.items()}, total)
 
 

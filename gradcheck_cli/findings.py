@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,15 @@ class Finding:
             max(self.max_margin, other.max_margin),
             tuple(sorted(self.worst + other.worst, key=lambda entry: entry.rank)[:top]),
         )
+
+    def record(self) -> dict[str, Any]:
+        """Return the finding as plain numbers, for another process."""
+        return {**vars(self), "worst": [list(vars(entry).values()) for entry in self.worst]}
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> Finding:
+        """Return the finding that :meth:`record` wrote down."""
+        return cls(**{**record, "worst": tuple(Entry(*entry) for entry in record["worst"])})
 
     def bar(self, top: int) -> float:
         """Return the margin that an entry must reach to be among the `top` worst."""

@@ -95,7 +95,7 @@ class Settings:
     seed: int = option(0, "Seed of the entries audited by brute force.", group=JUDGING, metavar="N", least=0)
     top: int = option(5, "Worst entries to show.", group=RUNNING, metavar="N", least=0)
     threads: int | None = option(
-        None, "Threads to use. Default: the processors available.", group=RUNNING, metavar="N", least=1
+        None, "Processors to work on. Default: those available.", group=RUNNING, metavar="N", least=1
     )
 
     def __post_init__(self) -> None:

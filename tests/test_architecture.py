@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "gradcheck_cli"
 
 LAYERS = [
     {"errors", "visible"},
+    {"workers"},
     {"settings", "outcome"},
     {"tensors"},
     {"numeric"},

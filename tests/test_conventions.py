@@ -201,7 +201,11 @@ def test_confident_label_keeps_its_relative_accuracy(examine: Examine) -> None:
 def test_a_light_label_far_below_the_others_keeps_its_gradient(examine: Examine) -> None:
     """1 - a over the others cancels where a is small: an early form was 1 % off here."""
     logits, labels = np.array([[-30.0, 0.0, 1.0, 2.0]]), np.array([0])
-    options: dict[str, Any] = {"class_weights": np.array([0.0, 1.0, 1.0, 1.0]), "label_smoothing": 0.1, "reduction": "sum"}
+    options: dict[str, Any] = {
+        "class_weights": np.array([0.0, 1.0, 1.0, 1.0]),
+        "label_smoothing": 0.1,
+        "reduction": "sum",
+    }
     _judge(examine, logits, labels, options, 1.0)
     truth = oracle.as_float64(oracle.gradient(logits, labels, oracle.Convention(**options)))
     told = truth.copy()

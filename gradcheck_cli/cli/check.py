@@ -117,5 +117,4 @@ def _checked(files: dict[str, str], settings: Settings) -> Outcome:
                     scalars[role] = Scalar.parse(text, settings.compute_dtype)
                     continue
             tensors[role] = opened.enter_context(open_tensor(text, role=role))
-        with bar() as progress:
-            return examine(tensors, scalars, settings, progress)
+        return examine(tensors, scalars, settings, bar)
