@@ -82,7 +82,8 @@ def _differences(tile: Tile, problem: Problem, count: int, rng: np.random.Genera
     q = np.array(np.broadcast_to(tile.at.q.plane(), logits.shape))
     tile.planes.put_pivot(q, tile.at.q.at_pivot)
     one = np.ones(1)
-    own = replace(tile.at, by=cross_entropy.scale(tile.at.sums, problem.loss, one, one))
+    by = cross_entropy.scale(tile.at.sums, problem.loss, one, one)
+    own = cross_entropy.Point.of(problem.loss, tile.at.sums, tile.at.q, by)
     gradient = cross_entropy.gradient(
         own, tile.planes, tile.plane(tile.room.got), tile.plane(tile.room.work)
     )[0]

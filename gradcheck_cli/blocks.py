@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ from gradcheck_cli.tensors import Rows
 from gradcheck_cli.visible import visible
 
 Flags = NDArray[np.bool_]
+Plane = TypeVar("Plane", Floats, Flags)
 
 TILE_ENTRIES = 1 << 15
 """Entries of a tile: five float64 planes of it stay in a core's second-level cache."""
@@ -46,6 +49,11 @@ class Grid:
     rows: int
     tile: int  # rows of a tile
     block: int  # rows of a block, a multiple
+
+    @cached_property
+    def numbers(self) -> Indices:
+        """Return 0 .. n-1 for the rows of a tile."""
+        return np.arange(self.tile)
 
     @classmethod
     def of(cls, problem: Problem) -> Grid:
@@ -70,15 +78,15 @@ class Room:
     """The planes one thread works in, reused for every block; d and w of a block, the rest of a tile."""
 
     d: Floats
-    w: Floats  # exp(d); the same plane as d where the depth is not asked for
+    w: Floats  # exp(d), a in the end; the same plane as d where the depth is not asked for
     slope: Floats | None
     targets: Floats | None
-    a: Floats
     g: Floats
     got: Floats
     error: Floats
     work: Floats
     allowed: Floats
+    quiet: Flags
 
     @classmethod
     def of(cls, problem: Problem, grid: Grid, *, depth: bool) -> Room:
@@ -90,12 +98,12 @@ class Room:
             w=np.empty(whole) if depth else d,
             slope=None if problem.loss.link.softcap is None else np.empty(whole),
             targets=np.empty(whole) if problem.soft else None,
-            a=np.empty(tile),
             g=np.empty(tile),
             got=np.empty(tile),
             error=np.empty(tile),
             work=np.empty(tile),
             allowed=np.empty(tile),
+            quiet=np.empty(tile, dtype=bool),
         )
 
 
@@ -128,8 +136,9 @@ class Block:
         room, at = self.room, self.at.part(rows)
         n = rows.stop - rows.start
         slope = None if room.slope is None else room.slope[rows]
-        planes = Planes(room.d[rows], room.a[:n], slope, np.arange(n), at.sums.pivot)
-        np.multiply(room.w[rows], (1.0 / at.sums.total)[:, None], out=planes.a)
+        a = room.w[rows]
+        a *= (1.0 / at.sums.total)[:, None]
+        planes = Planes(room.d[rows], a, slope, self.grid.numbers[:n], at.sums.pivot)
         g = cross_entropy.gradient(at, planes, room.g[:n], room.work[:n])
         return Tile(self.start + rows.start, rows, at, planes, g, room)
 
@@ -150,7 +159,7 @@ class Tile:
         """Return the row after the last."""
         return self.start + len(self.planes.rows)
 
-    def plane(self, of: Floats) -> Floats:
+    def plane(self, of: Plane) -> Plane:
         """Return a plane of the room, cut to the tile's rows."""
         return of[: len(self.planes.rows)]
 
@@ -166,7 +175,7 @@ def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
     labels, counted = _labels(problem, rows)
     found = _sums(problem, rows, labels, grid, room)
     q = _targets(problem, rows, found.pivot, room)
-    at = Point(problem.loss, found, q, _scale(problem, rows, found, counted))
+    at = Point.of(problem.loss, found, q, _scale(problem, rows, found, counted))
     block = Block(rows.start, at, counted, room, grid)
     _refuse_masked_targets(problem, block, room.w[:size])
     return block

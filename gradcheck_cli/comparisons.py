@@ -71,18 +71,25 @@ class Difference:
     def begin(self, block: Block) -> Judge:
         """Both sides come from the same softmax: only the difference's own errors are allowed."""
         allowance = accuracy.difference_error(block.at)
-        slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
-        own = accuracy.difference_at_pivot(block.at, allowance, slope)
-        return _Difference(Screen.of(block, block.at, allowance, own))
+        slope = None if block.room.slope is None else block.at_pivot(block.room.slope)
+        own = accuracy.difference_at_pivot(block.at, allowance, 1.0 if slope is None else slope)
+        screen = Screen.of(block, block.at, allowance, own)
+        screen.own_got[:] = difference.central_at_pivot(block.at, slope)
+        screen.own_expected[:] = block.at.own_gradient * (1.0 if slope is None else slope)
+        return _Difference(screen)
 
 
 @dataclass(frozen=True, eq=False)
 class _Difference:
     screen: Screen
 
-    def tile(self, tile: Tile, tally: Tally) -> None:
+    @staticmethod
+    def _fill(tile: Tile) -> None:
         difference.central(tile.at, tile.planes, tile.plane(tile.room.got), tile.plane(tile.room.work))
-        self.screen.compare(tile, tile.planes, tile.g, tally)
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        self._fill(tile)
+        self.screen.compare(tile, tile.planes, tile.g, tally, self._fill)
 
     def end(self, tally: Tally) -> None:
         self.screen.end(tally)
@@ -120,7 +127,8 @@ class _SparseChain:
         at_label = -mass / p
         inner = at_label * p
         got = np.stack([-inner, (at_label - inner) * p], axis=1)
-        expected = np.stack([mass, at.excess_at_pivot * chosen], axis=1)
+        excess = cross_entropy.excess_at_pivot(at.sums, at.q)
+        expected = np.stack([mass, excess * chosen], axis=1)
         allowed = self.unit * np.stack([mass, mass], axis=1) + 2.0**-1000
         look = tally.look(lambda position: (start + position // 2, 0))
         finding = compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got))
@@ -137,7 +145,7 @@ class _DenseChain:
         weights[...] = q.plane()
         planes.put_pivot(weights, q.at_pivot)
         expected = a * q.mass[:, None] - weights
-        planes.put_pivot(expected, tile.at.excess_at_pivot)
+        planes.put_pivot(expected, cross_entropy.excess_at_pivot(tile.at.sums, q))
         at_probabilities = -np.divide(weights, a, out=np.zeros_like(weights), where=~tiny)
         got = vjp(a, at_probabilities)
         # A probability too small for -y/a takes its share of the inner product along.
@@ -213,7 +221,7 @@ class Exported:
         if export.name == "probs":
             point, slope = accuracy.bare(block.at.sums, block.at.loss.link), 1.0
         allowance = exported_error(block.at, export)
-        own = allowance.at_pivot(point, slope, slope * point.gradient_at_pivot)
+        own = allowance.at_pivot(point, slope, slope * point.own_gradient)
         return _Screened(export, Screen.of(block, point, allowance, own))
 
 
@@ -237,11 +245,15 @@ class _Screened:
     screen: Screen
 
     def tile(self, tile: Tile, tally: Tally) -> None:
+        self._fill(tile)
+        planes, expected = tile.planes, tile.g
+        if self.export.name == "probs":
+            planes, expected = replace(planes, slope=None), planes.a
+        self.screen.gather(tile, planes, expected)
+        self.screen.compare(tile, planes, expected, tally, self._fill)
+
+    def _fill(self, tile: Tile) -> None:
         self.export.rows.read(tile.start, tile.stop, tile.plane(tile.room.got))
-        if self.export.name == "grad":
-            self.screen.compare(tile, tile.planes, tile.g, tally)
-        else:
-            self.screen.compare(tile, replace(tile.planes, slope=None), tile.planes.a, tally)
 
     def end(self, tally: Tally) -> None:
         self.screen.end(tally)

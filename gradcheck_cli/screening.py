@@ -8,6 +8,7 @@ is much. The result is the same as if every entry had been compared in full.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from gradcheck_cli.numeric.accuracy import Allowance
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes
+
+_NOTHING = np.empty(0, dtype=np.int64)
 
 _FEW = 1.0 / 16.0
 """Share of a tile's entries up to which they are looked at one by one."""
@@ -35,6 +38,7 @@ class Screen:
     own_expected: Floats  # (n,) likewise
     rate: Floats | None  # (n,) None where the allowance has terms that do not shrink with a_j
     size: Floats  # (n,)
+    _nothing: Floats  # (n,) zeros
 
     @classmethod
     def of(cls, block: Block, point: Point, allowance: Allowance, own_allowed: Floats) -> Screen:
@@ -42,20 +46,33 @@ class Screen:
         size = np.abs(point.coefficient)
         plain = point.loss.link.softcap is None and point.q.sparse
         rate = allowance.fixed + allowance.relative * size if plain else None
-        nothing = np.empty((2, block.size))
-        return cls(block, point, allowance, own_allowed, nothing[0], nothing[1], rate, size)
+        own_got, own_expected, nothing = np.zeros((3, block.size))
+        return cls(block, point, allowance, own_allowed, own_got, own_expected, rate, size, nothing)
 
-    def compare(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> None:
-        """Compare the room's plane `got` with `expected`, but for the pivot column."""
-        got, error = tile.plane(tile.room.got), tile.plane(tile.room.error)
-        self.own_got[tile.rows] = planes.at_pivot(got)
-        own = planes.at_pivot(expected)
-        self.own_expected[tile.rows] = own
-        planes.put_pivot(got, own)
-        np.subtract(got, expected, out=error)
+    def gather(self, tile: Tile, planes: Planes, expected: Floats) -> None:
+        """Take the pivot column out of the room's plane `got`."""
+        self.own_got[tile.rows] = planes.at_pivot(tile.room.got)
+        self.own_expected[tile.rows] = planes.at_pivot(expected)
+
+    def compare(
+        self, tile: Tile, planes: Planes, expected: Floats, tally: Tally, refill: Callable[[Tile], None]
+    ) -> None:
+        """Compare the room's plane `got` with `expected`, but for the pivot column.
+
+        The plane becomes the error; `refill` fills it again for those entries that are looked at closely.
+        """
+        error = tile.plane(tile.room.got)
+        np.subtract(error, expected, out=error)
         np.abs(error, out=error)
-        if not self._settled(tile, planes, expected, tally):
-            self._in_full(tile, planes, expected, tally)
+        planes.put_pivot(error, self._nothing[: len(planes.rows)])
+        remarkable = self._remarkable(tile, planes, error, tally)
+        if remarkable is None or remarkable.size:
+            refill(tile)
+            planes.put_pivot(tile.room.got, planes.at_pivot(expected))
+            if remarkable is None:
+                self._in_full(tile, planes, expected, tally)
+            else:
+                self._one_by_one(tile, planes, expected, remarkable, tally)
 
     def end(self, tally: Tally) -> None:
         """Compare the pivot column."""
@@ -64,27 +81,28 @@ class Screen:
         look = tally.look(lambda row: (start + row, int(pivot[row])))
         tally.add(compare(sides, look, np.empty_like(self.own_got), np.empty_like(self.own_got)))
 
-    def _settled(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> bool:
-        """Pass over what is unremarkable, look at the few other entries; tell whether that did it."""
-        error = tile.plane(tile.room.error)
-        largest = float(error.max())
-        if self.rate is None or not largest < np.inf:
-            return False
+    def _remarkable(self, tile: Tile, planes: Planes, error: Floats, tally: Tally) -> Indices | None:
+        """Pass over what is unremarkable; return the flat indices of the rest, or None if it is much."""
+        if self.rate is None:
+            return None
         margin, relative = tally.thresholds()
         limit = np.minimum(self.rate[tile.rows] * margin, self.size[tile.rows] * relative)
         ceiling = tile.plane(tile.room.work)
         np.multiply(planes.a, limit[:, None], out=ceiling)
-        quiet = np.less_equal(error, ceiling)
-        entries = error.size - len(planes.rows)
-        if quiet.all():
-            tally.pass_over(entries, largest)
-            return True
-        remarkable = np.flatnonzero(~quiet)
-        if len(remarkable) > _FEW * error.size:
-            return False
-        tally.pass_over(entries - len(remarkable), largest)
-        self._one_by_one(tile, planes, expected, remarkable, tally)
-        return True
+        quiet = np.less_equal(error, ceiling, out=tile.plane(tile.room.quiet))
+        found = _NOTHING if quiet.all() else np.flatnonzero(~quiet)
+        if len(found) > _FEW * error.size:
+            return None
+        # No error is above the limit times the row's largest a, 1/S: most tiles set no new record.
+        largest = float((limit / tile.at.sums.total).max())
+        if found.size or largest > tally.finding.max_abs:
+            largest = float(error.max())
+            if not largest < np.inf:
+                return None
+            tally.pass_over(error.size - len(planes.rows) - len(found), largest)
+        else:
+            tally.pass_over(error.size - len(planes.rows), 0.0)
+        return found
 
     def _one_by_one(self, tile: Tile, planes: Planes, expected: Floats, at: Indices, tally: Tally) -> None:
         """Compare single entries in full, as rows of one class each."""

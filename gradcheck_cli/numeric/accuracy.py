@@ -108,9 +108,12 @@ class Allowance:
 
     def outside_pivot(self, at: Point, planes: Planes, g: Floats, out: Floats, work: Floats) -> Floats:
         """Write the allowance of entries to `out`, none of them treated as the pivot's: (n, K)."""
-        np.multiply(planes.d, -_column(self.depth), out=out)
-        out += _column(self.fixed)
-        out *= planes.a
+        if isinstance(self.depth, float) and self.depth == 0.0:
+            np.multiply(planes.a, _column(self.fixed), out=out)
+        else:
+            np.multiply(planes.d, -_column(self.depth), out=out)
+            out += _column(self.fixed)
+            out *= planes.a
         if planes.slope is not None:
             out *= planes.slope
             np.multiply(planes.a, _column(self.bent * at.q.mass), out=work)
@@ -290,7 +293,7 @@ def difference_at_pivot(at: Point, whole: Allowance, slope: Floats | float) -> F
     if at.loss.z_loss:
         square = np.abs(at.by.z) * (3.0 + np.abs(at.sums.lse) + STEP) * second
         total = total + (square + rounding * np.abs(at.by.zeta)) * at.sums.own_a
-    return np.where(at.confident, total + whole.floor, direct)
+    return np.where(at.sums.confident, total + whole.floor, direct)
 
 
 def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) -> float:
@@ -395,7 +398,7 @@ def bare(sums: Sums, link: Link) -> Point:
     nothing = np.zeros(len(sums.top))
     one = nothing + 1.0
     q = Targets(nothing, one, one, nothing)
-    return Point(Loss(link), sums, q, Scale(one, nothing, nothing))
+    return Point.of(Loss(link), sums, q, Scale(one, nothing, nothing))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, vjp
@@ -49,6 +47,12 @@ class Targets:
     def sparse(self) -> bool:
         """Whether q is zero outside the pivot column."""
         return self.even == 0.0 and self.shared is None and self.dense is None
+
+    def part(self, rows: slice | Indices) -> Targets:
+        """Return some of the rows."""
+        dense = None if self.dense is None else self.dense[rows]
+        each = (self.peak[rows], self.mass[rows], self.others[rows], self.at_pivot[rows])
+        return Targets(*each, even=self.even, shared=self.shared, dense=dense)
 
     def plane(self) -> Floats:
         """Return the part of q that is not at the pivot alone, broadcastable to (n, K)."""
@@ -111,6 +115,10 @@ class Scale:
     zeta: Floats  # 2 lambda lse upstream / z-loss divisor, likewise
     z: Floats  # 2 lambda upstream / z-loss divisor: zeta / lse
 
+    def part(self, rows: slice | Indices) -> Scale:
+        """Return some of the rows."""
+        return Scale(self.s[rows], self.zeta[rows], self.z[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -120,54 +128,35 @@ class Point:
     sums: Sums
     q: Targets
     by: Scale
+    coefficient: Floats  # (n,) s Q + zeta, what multiplies a_j in the gradient
+    own_gradient: Floats  # (n,) the gradient in the pivot column, before a softcap's slope
+
+    @classmethod
+    def of(cls, loss: Loss, sums: Sums, q: Targets, by: Scale) -> Point:
+        """Return the point, with what its gradient needs of each row."""
+        own = by.s * excess_at_pivot(sums, q) + by.zeta * sums.own_a
+        return cls(loss, sums, q, by, by.s * q.mass + by.zeta, own)
 
     @property
     def magnitude(self) -> Floats:
         """Return |s| Q + |zeta|, what multiplies a_j before anything cancels: (n,)."""
         return np.abs(self.by.s) * self.q.mass + np.abs(self.by.zeta)
 
-    @property
-    def coefficient(self) -> Floats:
-        """Return s Q + zeta, what multiplies a_j in the gradient: (n,)."""
-        return self.by.s * self.q.mass + self.by.zeta
-
-    @property
-    def gradient_at_pivot(self) -> Floats:
-        """Return the gradient in the pivot column, before a softcap's slope: (n,)."""
-        return self.by.s * self.excess_at_pivot + self.by.zeta * self.sums.own_a
-
-    @property
-    def excess_at_pivot(self) -> Floats:
-        """Return Q a - q in the pivot column: (n,).
-
-        Where a > 1/2 it is taken as sum of the other q - Q sum of the other a, so that a confident label
-        keeps its relative accuracy instead of the cancelled a - 1; elsewhere that would cancel.
-        """
-        complement = self.q.others - self.q.mass * self.sums.others
-        return np.where(self.confident, complement, self.q.mass * self.sums.own_a - self.q.at_pivot)
-
-    @property
-    def confident(self) -> NDArray[np.bool_]:
-        """Return the rows whose pivot column holds more than half of the probability: (n,)."""
-        return self.sums.own_a > 0.5
-
     def part(self, rows: slice | Indices) -> Point:
         """Return some of the rows."""
-        return Point(self.loss, _part(self.sums, rows), _part(self.q, rows), _part(self.by, rows))
+        own = self.own_gradient[rows]
+        sums, q, by = self.sums.part(rows), self.q.part(rows), self.by.part(rows)
+        return Point(self.loss, sums, q, by, self.coefficient[rows], own)
 
 
-_Record = TypeVar("_Record", Sums, Targets, Scale)
+def excess_at_pivot(sums: Sums, q: Targets) -> Floats:
+    """Return Q a - q in the pivot column: (n,).
 
-
-def _part(record: _Record, rows: slice | Indices) -> _Record:
-    """Return the record of some of its rows: what has a value for each row is sliced."""
-    values = vars(record)
-    each_row = {
-        name: value[rows]
-        for name, value in values.items()
-        if isinstance(value, np.ndarray) and name != "shared"
-    }
-    return type(record)(**(values | each_row))
+    Where a > 1/2 it is taken as sum of the other q - Q sum of the other a, so that a confident label
+    keeps its relative accuracy instead of the cancelled a - 1; elsewhere that would cancel.
+    """
+    complement = q.others - q.mass * sums.others
+    return np.where(sums.confident, complement, q.mass * sums.own_a - q.at_pivot)
 
 
 def scale(sums: Sums, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
@@ -190,7 +179,7 @@ def gradient(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     """Return dE/dz = ((s Q + zeta) a - s q) dv/dz: (n, K), written to `out`."""
     np.multiply(planes.a, at.coefficient[:, None], out=out)
     subtract_targets(at, out, work)
-    planes.put_pivot(out, at.gradient_at_pivot)
+    planes.put_pivot(out, at.own_gradient)
     if planes.slope is not None:
         out *= planes.slope
     return out

@@ -42,31 +42,28 @@ class Moves:
     step: float  # in z under a softcap, in v otherwise (the scale holds 1/T)
 
 
-def moves(at: Point, planes: Planes, h: float) -> Moves:
-    """Return the exact changes of v.
+def moves(at: Point, slope: Floats | None, d: Floats, top: Floats, h: float) -> Moves:
+    """Return the exact changes of v, given slope, d and the rows' maxima in matching shapes.
 
     tanh(x + t) - tanh(x) = tanh(t) sech^2(x) / (1 + tanh(t) tanh(x)), free of cancellation.
     """
     link = at.loss.link
-    if planes.slope is None or link.softcap is None:
+    if slope is None or link.softcap is None:
         return Moves(h, -h, h)
     c = link.softcap
     h *= unit_of(link)
     t = math.tanh(h / c)
-    bent = (planes.d + at.sums.top[:, None]) * (t * link.temperature / c)  # tanh(t) tanh(z/c)
-    return Moves(c * t * planes.slope / (1.0 + bent), -c * t * planes.slope / (1.0 - bent), h)
+    bent = (d + top) * (t * link.temperature / c)  # tanh(t) tanh(z/c)
+    return Moves(c * t * slope / (1.0 + bent), -c * t * slope / (1.0 - bent), h)
 
 
 def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
-    """Return (E(z + h e_j) - E(z - h e_j)) / 2h for every entry: (n, K), written to `out`.
+    """Return (E(z + h e_j) - E(z - h e_j)) / 2h of every entry outside the pivot column: (n, K), in `out`.
 
-    log1p(a E+) - log1p(a E-) is one logarithm, log1p(a (E+ - E-) / (1 + a E-)). The pivot column moves
-    the others instead where it holds more than half (softmax is shift invariant), which keeps it
-    accurate when a -> 1.
+    log1p(a E+) - log1p(a E-) is one logarithm, log1p(a (E+ - E-) / (1 + a E-)).
     """
-    move = moves(at, planes, STEP)
+    move = moves(at, planes.slope, planes.d, at.sums.top[:, None], STEP)
     _log_ratio(planes.a, move, out)
-    own = _pivot_difference(at, planes, move, planes.at_pivot(out))
     if at.loss.z_loss:
         _add_square(at, planes, move, out, work)
     else:
@@ -77,8 +74,26 @@ def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
         np.multiply(at.q.plane(), at.by.s[:, None], out=work)
         work *= (move.up - move.down) / (2.0 * move.step)
         out -= work
-    planes.put_pivot(out, own)
     return out
+
+
+def central_at_pivot(at: Point, slope: Floats | None) -> Floats:
+    """Return the central difference in the pivot column: (n,), given the softcap's slope there.
+
+    Where the column holds more than half, the others are moved instead (softmax is shift invariant),
+    which keeps the difference accurate when a -> 1.
+    """
+    sums, by = at.sums, at.by
+    move = moves(at, slope, sums.own_d, sums.top, STEP)
+    direct = np.empty_like(sums.own_a)
+    _log_ratio(sums.own_a, move, direct)
+    moved = move.up - move.down
+    shrink = np.log1p(sums.others * np.expm1(-move.up)) - np.log1p(sums.others * np.expm1(-move.down))
+    complement = at.q.others * moved + at.q.mass * shrink
+    total: Floats = by.s * np.where(sums.confident, complement, at.q.mass * direct - at.q.at_pivot * moved)
+    if at.loss.z_loss:
+        total = total + direct * (by.zeta + by.z / 2.0 * _log_product(sums.own_a, move))
+    return total / (2.0 * move.step)
 
 
 def _log_ratio(a: Floats, move: Moves, out: Floats) -> None:
@@ -93,11 +108,11 @@ def _log_ratio(a: Floats, move: Moves, out: Floats) -> None:
         out += span
         out *= a
     else:
-        down_plane = np.expm1(move.down)
-        np.multiply(a, down_plane, out=out)
+        lower = np.expm1(move.down)
+        np.multiply(a, lower, out=out)
         out += 1.0
         np.divide(a, out, out=out)
-        out *= np.expm1(move.up) - down_plane
+        out *= np.expm1(move.up) - lower
     np.log1p(out, out=out)
 
 
@@ -114,20 +129,6 @@ def _add_square(at: Point, planes: Planes, move: Moves, out: Floats, work: Float
     work += at.coefficient[:, None]
     out *= work
     out /= 2.0 * move.step
-
-
-def _pivot_difference(at: Point, planes: Planes, move: Moves, direct: Floats) -> Floats:
-    """Return the pivot column's difference: (n,), `direct` being the log ratio of its own a."""
-    if isinstance(move.up, np.ndarray) and isinstance(move.down, np.ndarray):
-        move = Moves(planes.at_pivot(move.up), planes.at_pivot(move.down), move.step)
-    others, by = at.sums.others, at.by
-    shrink = np.log1p(others * np.expm1(-move.up)) - np.log1p(others * np.expm1(-move.down))
-    moved = move.up - move.down
-    complement = at.q.others * moved + at.q.mass * shrink
-    total: Floats = by.s * np.where(at.confident, complement, at.q.mass * direct - at.q.at_pivot * moved)
-    if at.loss.z_loss:
-        total = total + direct * (by.zeta + by.z / 2.0 * _log_product(at.sums.own_a, move))
-    return total / (2.0 * move.step)
 
 
 def five_point(z: Floats, q: Floats, loss: Loss, column: int) -> tuple[float, float]:

@@ -65,6 +65,25 @@ class Sums:
         """Return 1 - a[pivot] as a sum of positive terms: (n,)."""
         return self.rest / self.total
 
+    @property
+    def confident(self) -> NDArray[np.bool_]:
+        """Return the rows whose pivot column holds more than half of the probability: (n,)."""
+        return self.own_a > 0.5
+
+    def part(self, rows: slice | Indices) -> Sums:
+        """Return some of the rows."""
+        return Sums(
+            self.top[rows],
+            self.reach[rows],
+            self.total[rows],
+            self.rest[rows],
+            self.log_total[rows],
+            self.pivot[rows],
+            self.own_d[rows],
+            self.own_a[rows],
+            self.classes,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Planes:
