@@ -21,7 +21,8 @@ from gradcheck_cli.problem import Problem
 
 _FORWARD_ENTRIES = 1 << 13  # entries recomputed at most, but one whole row at least
 _MOVED_LOGITS = 1 << 18  # logits read for brute-force differences at most, but one entry at least
-_ENTRIES = 48  # partial derivatives audited where they are cheap
+_ENTRIES = 24  # partial derivatives audited where they are cheap
+_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
     """Return the audit of a seeded sample: the same for every thread count and block size."""
     rng = np.random.default_rng(seed)
     forward, differences = Finding(), Finding()
-    again = max(1, min(problem.rows, 8, _FORWARD_ENTRIES // problem.classes))
+    again = max(1, min(problem.rows, _ROWS, _FORWARD_ENTRIES // problem.classes))
     moved = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * problem.classes)))
-    rows = _sample(rng, problem, max(again, min(moved, 16)))
+    rows = _sample(rng, problem, max(again, min(moved, _ROWS)))
     grid = Grid(problem.rows, 1, 1)
     room = Room.of(problem, grid, depth=True)
     with np.errstate(all="ignore"):

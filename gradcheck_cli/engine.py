@@ -31,6 +31,9 @@ from gradcheck_cli.numeric.accuracy import Arithmetic
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
+_WORTH_A_PROCESS = 1 << 19
+"""Entries from which one more process saves more than its fork costs, about 2 ms."""
+
 Progress = Callable[[int, Callable[[], int]], AbstractContextManager[None]]
 """Shows the progress of so many rows while it is open, asking how many are done."""
 
@@ -135,6 +138,7 @@ def examine(order: Order, processes: int) -> Examination:
     InputError
         If a row has no softmax, or a file changed; the first such row, whichever process saw it.
     """
+    processes = min(processes, 1 + order.problem.rows * order.problem.classes // _WORTH_A_PROCESS)
     counter = Counter(processes)
     with order.progress(order.problem.rows, counter.total):
         records = spread(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks
+from gradcheck_cli import blocks, engine
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.outcome import Outcome
 from tests.conftest import Examine
@@ -42,6 +42,7 @@ def test_block_size_and_threads_change_nothing(
     logits, labels = data.pop("logits"), data.pop("labels")
     usual = examine(logits, labels, settings | {"threads": 1}, loss=2.5, **data)
     monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(logits, labels, settings | {"threads": threads}, loss=2.5, **data)
     assert _comparable(again) == _comparable(usual)
 
@@ -52,6 +53,7 @@ def test_the_first_undefined_row_is_named(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, bad: float, threads: int
 ) -> None:
     monkeypatch.setattr(blocks, "TILE_ENTRIES", 34)
+    monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     data = _data()
     for row in (101, 57, 299, 58):
         data["logits"][row, 2] = bad
