@@ -20,6 +20,7 @@ from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import (
     DEEPEST,
+    FEW_CLASSES,
     Indices,
     Planes,
     Sums,
@@ -88,24 +89,41 @@ class Room:
     work: Floats
     allowed: Floats
     quiet: Flags
+    read_into: Floats | None  # where rows are read in their own order, if the planes have another
 
     @classmethod
     def of(cls, problem: Problem, grid: Grid, *, depth: bool) -> Room:
         """Return room for the blocks of a grid."""
-        whole, tile = (grid.block, problem.classes), (grid.tile, problem.classes)
-        d = np.empty(whole)
+        few = problem.classes <= FEW_CLASSES
+
+        def plane(rows: int) -> Floats:
+            return np.empty((rows, problem.classes), order="F" if few else "C")
+
+        d = plane(grid.block)
         return cls(
             d=d,
-            w=np.empty(whole) if depth else d,
-            slope=None if problem.loss.link.softcap is None else np.empty(whole),
-            targets=np.empty(whole) if problem.soft else None,
-            g=np.empty(tile),
-            got=np.empty(tile),
-            error=np.empty(tile),
-            work=np.empty(tile),
-            allowed=np.empty(tile),
-            quiet=np.empty(tile, dtype=bool),
+            w=plane(grid.block) if depth else d,
+            slope=None if problem.loss.link.softcap is None else plane(grid.block),
+            targets=plane(grid.block) if problem.soft else None,
+            g=plane(grid.tile),
+            got=plane(grid.tile),
+            error=plane(grid.tile),
+            work=plane(grid.tile),
+            allowed=plane(grid.tile),
+            quiet=np.empty_like(d[: grid.tile], dtype=bool),
+            read_into=np.empty((grid.tile, problem.classes)) if few else None,
         )
+
+    def read(self, rows: Rows, start: int, plane: Floats) -> None:
+        """Read as many rows from `start` on as the plane has, in tiles at most."""
+        if self.read_into is None:
+            rows.read(start, start + len(plane), plane)
+            return
+        for first in range(0, len(plane), len(self.read_into)):
+            part = plane[first : first + len(self.read_into)]
+            stored = self.read_into[: len(part)]
+            rows.read(start + first, start + first + len(part), stored)
+            part[...] = stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +208,7 @@ def _sums(problem: Problem, rows: range, labels: Indices | None, grid: Grid, roo
     for start in range(0, n, grid.tile):
         part = slice(start, min(start + grid.tile, n))
         d = room.d[part]
-        problem.logits.read(rows.start + part.start, rows.start + part.stop, d)
+        room.read(problem.logits, rows.start + part.start, d)
         try:
             (top[part], reach[part]), _ = shift(
                 d, problem.loss.link, None if room.slope is None else room.slope[part]
@@ -221,7 +239,7 @@ def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targe
     if room.targets is None:
         return cross_entropy.class_targets(pivot, problem.classes, problem.loss)
     targets = room.targets[: len(rows)]
-    problem.targets.read(rows.start, rows.stop, targets)
+    room.read(problem.targets, rows.start, targets)
     lowest, highest = targets.min(axis=1), targets.max(axis=1)
     bad = np.flatnonzero(~((lowest >= 0.0) & (highest < np.inf)))
     if bad.size:

@@ -14,7 +14,7 @@ from gradcheck_cli.numeric import accuracy, cross_entropy, difference
 from gradcheck_cli.numeric.accuracy import REFERENCE, Allowance, Arithmetic
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
-from gradcheck_cli.numeric.softmax import DEEPEST, vjp
+from gradcheck_cli.numeric.softmax import DEEPEST, row_sum, vjp
 from gradcheck_cli.screening import Screen
 
 _SMALLEST = 2.0**-1000
@@ -149,7 +149,7 @@ class _DenseChain:
         at_probabilities = -np.divide(weights, a, out=np.zeros_like(weights), where=~tiny)
         got = vjp(a, at_probabilities)
         # A probability too small for -y/a takes its share of the inner product along.
-        lost = np.where(tiny, weights, 0.0).sum(axis=1)[:, None]
+        lost = row_sum(np.where(tiny, weights, 0.0))[:, None]
         allowed = self.unit * (a * q.mass[:, None] + weights) + lost * a + 2.0**-1000
         allowed[tiny] = np.inf
         error, work = tile.plane(room.error), tile.plane(room.work)
@@ -178,7 +178,7 @@ class _Invariants:
 
     def tile(self, tile: Tile, tally: Tally) -> None:  # noqa: ARG002 - compared at the end
         plane = tile.g if tile.planes.slope is None else tile.planes.a
-        plane.sum(axis=1, out=self.row_sums[tile.rows])
+        self.row_sums[tile.rows] = row_sum(plane)
 
     def end(self, tally: Tally) -> None:
         at, start = self.block.at, self.block.start
@@ -253,7 +253,7 @@ class _Screened:
         self.screen.compare(tile, planes, expected, tally, self._fill)
 
     def _fill(self, tile: Tile) -> None:
-        self.export.rows.read(tile.start, tile.stop, tile.plane(tile.room.got))
+        tile.room.read(self.export.rows, tile.start, tile.plane(tile.room.got))
 
     def end(self, tally: Tally) -> None:
         self.screen.end(tally)
@@ -269,7 +269,7 @@ class _Plane:
     def tile(self, tile: Tile, tally: Tally) -> None:
         room = tile.room
         got = tile.plane(room.got)
-        self.export.rows.read(tile.start, tile.stop, got)
+        room.read(self.export.rows, tile.start, got)
         expected = self._expected(tile)
         if self.tolerance is not None:
             allowed = self.tolerance.spread(expected, tile.plane(room.allowed))

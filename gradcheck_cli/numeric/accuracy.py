@@ -24,7 +24,7 @@ import numpy as np
 from gradcheck_cli.numeric.cross_entropy import Loss, Point, Scale, Targets
 from gradcheck_cli.numeric.difference import AUDIT_STEP, STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats, Precision
-from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums
+from gradcheck_cli.numeric.softmax import FEW_CLASSES, Indices, Link, Planes, Sums
 
 FIFTH_DERIVATIVE_MAX = 0.1276839220
 """sup |f^(5)| of t -> log(A + B e^t): q'(1 - 2p)(1 - 12 q') with q' = p(1 - p), at p = 0.30098."""
@@ -46,7 +46,12 @@ def any_order(classes: int) -> float:
 
 
 def pairwise(classes: int) -> float:
-    """Return sigma for numpy's pairwise sum over a contiguous row: 8 lanes up to 128, then halves."""
+    """Return sigma for numpy's pairwise sum over a contiguous row: 8 lanes up to 128, then halves.
+
+    Rows of few classes lie column by column and are summed in order.
+    """
+    if classes <= FEW_CLASSES:
+        return any_order(classes)
     return min(any_order(classes), 20.0 + math.ceil(math.log2(max(classes, 128) / 128)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, vjp
+from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, row_sum, vjp
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def distribution_targets(t: Floats, pivot: Indices, loss: Loss) -> Targets:
         t *= loss.class_weights
     own = t[rows, pivot]
     t[rows, pivot] = 0.0
-    others = t.sum(axis=1)
+    others = row_sum(t)
     t[rows, pivot] = own
     return Targets(np.zeros_like(own), others + own, others, own, dense=t)
 
@@ -171,7 +171,7 @@ def losses(at: Point, d: Floats, work: Floats) -> Floats:
     total = at.q.mass * at.sums.log_total - at.q.peak * at.sums.own_d
     if not at.q.sparse:
         np.multiply(d, at.q.plane(), out=work)
-        total = total - work.sum(axis=1)
+        total = total - row_sum(work)
     return total
 
 

@@ -17,6 +17,10 @@ Indices = NDArray[np.int64]
 Extent = tuple[Floats, Floats]
 
 
+FEW_CLASSES = 32
+"""Rows of so few classes are kept column by column, so that NumPy's loops run along the rows."""
+
+
 class UndefinedRow(ArithmeticError):
     """A row has no softmax: it holds NaN or +inf, or nothing finite."""
 
@@ -121,8 +125,8 @@ def logsumexp(v: Floats) -> Floats:
 
 def vjp(a: Floats, upstream: Floats) -> Floats:
     """Return (t - <t, a>) a, the softmax layer's backward: (n, K), (n, K) to (n, K)."""
-    inner = np.sum(upstream * a, axis=-1, keepdims=True)
-    bottom: Floats = (upstream - inner) * a
+    inner = row_sum(upstream * a)
+    bottom: Floats = (upstream - inner[:, None]) * a
     return bottom
 
 
@@ -156,17 +160,34 @@ def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | 
     return (top, np.maximum(np.abs(top), np.abs(lowest / link.temperature))), slope
 
 
+def row_sum(plane: Floats) -> Floats:
+    """Return the sum of each row: (n, K) to (n,), the same bits however many rows there are.
+
+    Few classes are added column by column, so that the loop runs along the rows; many pairwise.
+    """
+    if plane.shape[1] > FEW_CLASSES:
+        return np.add.reduce(plane, axis=1)
+    total = plane[:, 0].copy()
+    for column in range(1, plane.shape[1]):
+        total += plane[:, column]
+    return total
+
+
 def exponentials(d: Floats, pivot: Indices, out: Floats) -> tuple[Floats, Floats]:
     """Write exp(d) to `out` and return its sum without the pivot column, and that column: (n,), (n,).
 
-    Summing the others alone keeps 1 - a relatively accurate when a -> 1 in the pivot column.
+    Where the pivot column holds more than half, the others are summed alone, so that 1 - a is relatively
+    accurate when a -> 1; elsewhere sum less pivot is as good.
     """
-    rows = np.arange(len(d))
     np.exp(d, out=out)
-    own = out[rows, pivot]
-    out[rows, pivot] = 0.0
-    rest = out.sum(axis=1)
-    out[rows, pivot] = own
+    own = out[np.arange(len(d)), pivot]
+    rest = row_sum(out)
+    sure = np.flatnonzero(own > 0.5 * rest)
+    rest -= own
+    if sure.size:
+        others = out[sure]
+        others[np.arange(len(sure)), pivot[sure]] = 0.0
+        rest[sure] = row_sum(others)
     return rest, own
 
 
