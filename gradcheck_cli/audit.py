@@ -8,6 +8,7 @@ from whole-row losses at moved logits.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +36,7 @@ class Audit:
 
 def audit(problem: Problem, seed: int, top: int) -> Audit:
     """Return the audit of a seeded sample: the same for every thread count and block size."""
-    rng = np.random.default_rng(seed)
+    rng = random.Random(seed)  # a sample, no secret; numpy.random is slow to import
     forward, differences = Finding(), Finding()
     again = max(1, min(problem.rows, _ROWS, _FORWARD_ENTRIES // problem.classes))
     moved = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * problem.classes)))
@@ -54,11 +55,11 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
     return Audit(forward, differences)
 
 
-def _sample(rng: np.random.Generator, problem: Problem, size: int) -> list[int]:
+def _sample(rng: random.Random, problem: Problem, size: int) -> list[int]:
     """Return different rows, one that counts and the last among them, in random order."""
-    drawn = (int(row) for row in rng.integers(0, problem.rows, size=4 * size))
+    drawn = [rng.randrange(problem.rows) for _ in range(4 * size)]
     chosen = list(dict.fromkeys([problem.first_counted, problem.rows - 1, *drawn]))[:size]
-    return [chosen[i] for i in rng.permutation(len(chosen))]
+    return rng.sample(chosen, len(chosen))
 
 
 def _forward(tile: Tile, top: int) -> Finding:
@@ -73,7 +74,7 @@ def _forward(tile: Tile, top: int) -> Finding:
     return compare(Sides(planes.a, slow, allowed), Look(tile.place, None, top), error, work)
 
 
-def _differences(tile: Tile, problem: Problem, count: int, rng: np.random.Generator, top: int) -> Finding:
+def _differences(tile: Tile, problem: Problem, count: int, rng: random.Random, top: int) -> Finding:
     """Compare some partial derivatives of the row with five-point differences of its whole loss."""
     columns = _columns(tile, count, rng)
     if not columns:
@@ -98,8 +99,9 @@ def _differences(tile: Tile, problem: Problem, count: int, rng: np.random.Genera
     return compare(sides, look, np.empty_like(picked), np.empty_like(picked))
 
 
-def _columns(tile: Tile, count: int, rng: np.random.Generator) -> list[int]:
+def _columns(tile: Tile, count: int, rng: random.Random) -> list[int]:
     """Return the label, the likeliest class and random classes; masked classes cannot be moved."""
     d = tile.planes.d[0]
-    wanted = [int(tile.planes.pivot[0]), int(d.argmax()), *map(int, rng.integers(0, d.size, size=count))]
+    drawn = [rng.randrange(d.size) for _ in range(count)]
+    wanted = [int(tile.planes.pivot[0]), int(d.argmax()), *drawn]
     return [column for column in dict.fromkeys(wanted) if d[column] > DEEPEST][:count]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,6 @@ def check(
         tensor.check_unchanged()
     return Outcome(
         command="check",
-        version=version("softgrad"),
         inputs=_inputs(problem),
         settings=settings.in_force() | _handed_in(tensors, scalars),
         data=_data(problem),

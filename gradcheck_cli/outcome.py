@@ -95,7 +95,6 @@ class Outcome:
     """Everything one command found out."""
 
     command: str
-    version: str
     inputs: tuple[Input, ...]
     settings: dict[str, Any]
     data: Data

@@ -14,7 +14,6 @@ import os
 import signal
 import struct
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -69,7 +68,11 @@ def spread(work: Work, pieces: int, processes: int, counter: Counter) -> list[An
     SoftgradError
         If a process died.
     """
-    processes = min(processes, pieces) if sys.platform == "linux" else 1
+    if min(processes, pieces) <= 1 or sys.platform != "linux":
+        return [_alone(work, pieces)]
+    import tempfile  # noqa: PLC0415 - slow to import, and not needed for small work
+
+    processes = min(processes, pieces)
     with tempfile.TemporaryFile(buffering=0) as queue:
         queue.write(b"".join(map(_NUMBER.pack, range(pieces))))
         queue.seek(0)
@@ -85,6 +88,13 @@ def spread(work: Work, pieces: int, processes: int, counter: Counter) -> list[An
     if failures:
         raise InputError(min(failures)[1])
     return [each["result"] for each in results]
+
+
+def _alone(work: Work, pieces: int) -> Any:
+    try:
+        return work(iter(range(pieces)))
+    except FailedPiece as failure:
+        raise InputError(str(failure)) from failure
 
 
 def _taken(queue: int) -> Numbers:

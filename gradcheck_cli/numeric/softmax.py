@@ -166,7 +166,8 @@ def row_sum(plane: Floats) -> Floats:
     Few classes are added column by column, so that the loop runs along the rows; many pairwise.
     """
     if plane.shape[1] > FEW_CLASSES:
-        return np.add.reduce(plane, axis=1)
+        pairwise: Floats = np.add.reduce(plane, axis=1)
+        return pairwise
     total = plane[:, 0].copy()
     for column in range(1, plane.shape[1]):
         total += plane[:, column]

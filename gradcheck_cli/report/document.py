@@ -20,9 +20,11 @@ SCHEMA = 1
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as dicts, lists, strings, numbers, booleans and None."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only JSON names it
+
     return {
         "schema": SCHEMA,
-        "softgrad": outcome.version,
+        "softgrad": version("softgrad"),
         "command": outcome.command,
         "verdict": outcome.verdict.value,
         "inputs": {each.role: _input(each) for each in outcome.inputs},

@@ -197,7 +197,7 @@ def start_up_rows() -> list[Row]:
         files(Path(name), 100, 10)
         pairs = (
             ("softgrad --help", [SOFTGRAD, "--help"], "import click"),
-            ("softgrad check, 100x10", command(Path(name)), "import click, numpy, rich.table"),
+            ("softgrad check, 100x10", command(Path(name))[:4], "import click, numpy, rich.table"),
         )
         for what, words, imports in pairs:
             floor = process([sys.executable, "-c", imports], 15)

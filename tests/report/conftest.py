@@ -93,7 +93,6 @@ def outcome(*checks: Check, inputs: tuple[Input, ...] = INPUTS, **settings: Any)
     """Return an outcome with these checks."""
     return Outcome(
         "check",
-        "0.1.0",
         inputs,
         Settings(**settings).in_force(),
         DATA,
