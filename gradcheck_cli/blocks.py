@@ -285,6 +285,8 @@ def _undefined(problem: Problem, row: int) -> str:
     place = list(problem.logits.index_of(row))
     if np.isneginf(z).all():
         return f"{where}, row {place}: every class is masked (-inf), so the softmax is undefined"
+    if not np.isneginf(z).any():
+        return f"{where}, row {place}: the logits over the temperature leave the range of float64"
     return (
         f"{where}, row {place}: a masked class (-inf) under --softcap is ambiguous "
         "(c tanh(-inf/c) = -c is not masked): apply the mask after the cap, or export without it"

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
+from gradcheck_cli.errors import InputError
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference
@@ -302,7 +303,8 @@ class _Plane:
         if export.name == "log-probs":
             accuracy.log_probability_error(at.sums, planes.d, at.loss.link, arithmetic, allowed)
         else:
-            accuracy.gradient_at_probabilities_error(at, planes, arithmetic, expected, allowed)
+            sides = (tile.plane(tile.room.got), expected)
+            accuracy.gradient_at_probabilities_error(at, planes, arithmetic, sides, allowed)
         return _stored(allowed, expected, export)
 
     def _affine(self, tile: Tile, expected: Floats, allowed: Floats) -> Floats:
@@ -363,8 +365,12 @@ class RowLoss:
         square = at.loss.z_loss * np.square(at.sums.lse)
         allowed = accuracy.loss_error(at, self.plain, REFERENCE)
         allowed += accuracy.loss_error(at, self.plain, arithmetic)
-        share = self.plain / divisor + square / z_divisor
-        return share * counted, allowed * counted / min(divisor, z_divisor)
+        share = (self.plain / divisor + square / z_divisor) * counted
+        allowed = allowed * counted / min(divisor, z_divisor)
+        beyond = np.flatnonzero(~(np.isfinite(share) & np.isfinite(allowed)))
+        if beyond.size:
+            raise InputError(f"row {self.block.start + int(beyond[0])}: its loss is too large for float64")
+        return share, allowed
 
 
 @dataclass(frozen=True, eq=False)

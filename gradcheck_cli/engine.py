@@ -140,10 +140,12 @@ def examine(order: Order, processes: int) -> Examination:
     """
     processes = min(processes, 1 + order.problem.rows * order.problem.classes // _WORTH_A_PROCESS)
     counter = Counter(processes)
-    with order.progress(order.problem.rows, counter.total):
-        records = spread(
-            lambda blocks: _walk(order, blocks, counter).record(), order.grid.blocks, processes, counter
-        )
+    records = spread(
+        lambda blocks: _walk(order, blocks, counter).record(),
+        order.grid.blocks,
+        counter,
+        order.progress(order.problem.rows, counter.total),
+    )
     examination = Examination.of_record(records[0])
     for record in records[1:]:
         examination = examination.merge(Examination.of_record(record), order.top)

@@ -146,7 +146,7 @@ def _grid(rows: Rows) -> Precision:
     for start in range(0, rows.count, step):
         stored = rows.read_stored(start, min(start + step, rows.count))
         if narrow:
-            with np.errstate(over="ignore", under="ignore"):
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 stored = stored.astype(np.float32)
         seen += int(np.count_nonzero(stored))
         candidates = {each for each in candidates if _sits(stored, each)}
@@ -164,6 +164,6 @@ def _sits(stored: np.ndarray[tuple[int, ...], np.dtype[np.floating]], grid: Prec
         return on_float32(stored.astype(np.float64, copy=False))
     if grid is FLOAT16:
         return on_float16(stored)
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         narrow = stored.astype(np.float32, copy=False)
     return bool(np.all((narrow == stored) | np.isnan(stored))) and on_bfloat16(narrow)

@@ -118,10 +118,10 @@ def compare(sides: Sides, look: Look, error: Floats, work: Floats) -> Finding:
     max_rel = _relative(error, expected, work)
     np.divide(error, allowed, out=work)
     margin = float(work.max())
-    if not np.isfinite(margin):
+    if not (np.isfinite(margin) and allowed.min() >= 0.0):
         _settle_margin(sides, error, work)
         margin = float(work.max())
-    failing = 0 if margin <= 1.0 else int(np.count_nonzero(work > 1.0))
+    failing = 0 if margin <= 1.0 else int(np.count_nonzero(~(work <= 1.0)))
     worst = _worst(sides, error, work, look) if margin >= look.bar else ()
     return Finding(error.size, failing, max_abs, max_rel, max_ulp, margin, worst)
 
@@ -137,7 +137,7 @@ def _ulps(error: Floats, expected: Floats, grid: Precision, work: Floats) -> flo
 def _relative(error: Floats, expected: Floats, work: Floats) -> float:
     """Return the largest |error / expected|; an error where 0 is expected is infinite."""
     np.abs(expected, out=work)
-    np.maximum(work, 2.0**-1022, out=work)
+    np.maximum(work, 2.0**-1074, out=work)
     np.divide(error, work, out=work)
     largest = float(work.max())
     if largest < 2.0**500:
@@ -153,10 +153,10 @@ def _settle(got: Floats, expected: Floats, error: Floats) -> None:
 
 
 def _settle_margin(sides: Sides, error: Floats, margin: Floats) -> None:
-    """Replace margins that are not numbers: no error is margin 0, and NaN fails whatever is allowed."""
+    """Replace margins that are not numbers: no error is margin 0; NaN and a bound that is none fail."""
     unclear = np.isnan(margin)
     margin[unclear] = np.where(error <= sides.allowed, 0.0, np.inf)[unclear]
-    margin[np.isnan(sides.got)] = np.inf
+    margin[np.isnan(sides.got) | ~(sides.allowed >= 0.0)] = np.inf
 
 
 def _worst(sides: Sides, error: Floats, margin: Floats, look: Look) -> tuple[Entry, ...]:
@@ -227,6 +227,8 @@ class ExactSum:
     @classmethod
     def of(cls, values: Floats) -> ExactSum:
         """Return the exact sum of a (n,) block of finite numbers."""
+        if not np.isfinite(values).all():
+            raise ValueError("only finite numbers have an exact sum")
         fraction, exponent = np.frexp(values)
         mantissa = np.ldexp(fraction, 53).astype(np.int64)
         counters: dict[int, int] = {}

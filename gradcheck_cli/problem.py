@@ -45,7 +45,6 @@ class Problem:
     exports: tuple[Export, ...]
     stated_loss: Scalar | None
     tensors: tuple[Tensor, ...]
-    notes: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -73,7 +72,7 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
     rows = Rows(logits, axis)
     outer = _without(logits.shape, axis)
     targets = _distributions(labels, logits, axis) if soft else _per_row(labels, outer, logits)
-    loss = _loss(tensors.get("class-weights"), rows.classes, settings, soft=soft)
+    loss = _loss(tensors.get("class-weights"), rows, settings, soft=soft)
     census = (
         _Census(rows.count, 0, float(rows.count)) if soft else _count(targets, rows.classes, loss, settings)
     )
@@ -99,7 +98,6 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
         exports=exports,
         stated_loss=stated,
         tensors=tuple(tensors.values()),
-        notes=(),
     )
 
 
@@ -226,12 +224,15 @@ def _bad_label(labels: Rows, row: int, label: int, classes: int) -> str:
     return message
 
 
-def _loss(weights: Tensor | None, classes: int, settings: Settings, *, soft: bool) -> Loss:
+def _loss(weights: Tensor | None, rows: Rows, settings: Settings, *, soft: bool) -> Loss:
+    classes = rows.classes
     if soft and settings.ignore_index != Settings.ignore_index:
         raise UsageError("--ignore-index needs class labels, but the targets are distributions")
     if soft and settings.label_smoothing and settings.smoothing_over == "others":
         raise UsageError("--smoothing-over others needs class labels, but the targets are distributions")
-    if settings.smoothing_over == "others" and settings.label_smoothing and classes == 1:
+    if settings.smoothing_over == "others" and not settings.label_smoothing:
+        raise UsageError("--smoothing-over others has no effect without --label-smoothing")
+    if settings.smoothing_over == "others" and classes == 1:
         raise UsageError("--smoothing-over others: there is one class only, and no other to smooth over")
     return Loss(
         link=Link(settings.temperature, settings.softcap),
@@ -239,7 +240,18 @@ def _loss(weights: Tensor | None, classes: int, settings: Settings, *, soft: boo
         smoothing_over=settings.smoothing_over,
         class_weights=None if weights is None else _class_weights(weights, classes),
         z_loss=settings.z_loss,
+        divisor_terms=0.0 if weights is None or soft else _summed(rows.count, settings),
     )
+
+
+def _summed(rows: int, settings: Settings) -> float:
+    """Return the roundings, in u, of a mean's divisor that is a sum of class weights.
+
+    A tree of lanes is assumed, ceil(log2 N) + 32: no framework sums the weights one after the other.
+    """
+    if settings.reduction != "mean" or settings.normalizer is not None:
+        return 0.0
+    return math.ceil(math.log2(rows)) + 32.0
 
 
 def _class_weights(tensor: Tensor, classes: int) -> Floats:

@@ -14,8 +14,10 @@ import os
 import signal
 import struct
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from gradcheck_cli.errors import InputError, SoftgradError
@@ -24,7 +26,8 @@ Numbers = Iterator[int]
 Work = Callable[[Numbers], Any]
 """Takes numbers until there are none, and returns something that JSON can hold."""
 
-_NUMBER = struct.Struct("=q")
+_NUMBER = struct.Struct("@q")  # native: read and written in one piece
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class FailedPiece(Exception):
@@ -39,6 +42,7 @@ class Counter:
     """A number that every process adds to, each in a cell of its own."""
 
     def __init__(self, processes: int) -> None:
+        self.processes = processes
         self._cells = mmap.mmap(-1, _NUMBER.size * processes)
         self._cell = 0
 
@@ -56,10 +60,12 @@ class Counter:
         return sum(value for (value,) in _NUMBER.iter_unpack(self._cells[:]))
 
 
-def spread(work: Work, pieces: int, processes: int, counter: Counter) -> list[Any]:
+def spread(work: Work, pieces: int, counter: Counter, watch: AbstractContextManager[None]) -> list[Any]:
     """Return what `work` gives in each process; together they take every number below `pieces`.
 
-    Each process takes ascending numbers. Where processes cannot be forked, one does it all.
+    As many processes as the counter has cells; each takes ascending numbers. `watch` is open while they
+    work; it may start a thread, so it is opened once they are forked. Where none can be forked, this process
+    does it all.
 
     Raises
     ------
@@ -68,46 +74,124 @@ def spread(work: Work, pieces: int, processes: int, counter: Counter) -> list[An
     SoftgradError
         If a process died.
     """
-    if min(processes, pieces) <= 1 or sys.platform != "linux":
-        return [_alone(work, pieces)]
-    import tempfile  # noqa: PLC0415 - slow to import, and not needed for small work
+    children: list[_Child] = []
+    with contextlib.ExitStack() as used:
+        numbers: Numbers = iter(range(pieces))
+        if min(counter.processes, pieces) > 1 and sys.platform == "linux":
+            queue = used.enter_context(_filled(pieces))
+            numbers = _taken(queue, os.getpid())
+            used.callback(_end, children)
+            _fork_all(children, work, numbers, counter)
+        with watch:
+            told = [_attempt(work, numbers), *(child.result() for child in children)]
+    return _results(told)
 
-    processes = min(processes, pieces)
-    with tempfile.TemporaryFile(buffering=0) as queue:
-        queue.write(b"".join(map(_NUMBER.pack, range(pieces))))
-        queue.seek(0)
-        children: list[_Child] = []
-        try:
-            for cell in range(1, processes):
-                children.append(_Child.fork(work, queue.fileno(), cell, counter))  # noqa: PERF401 - each at once
-            results = [_attempt(work, queue.fileno()), *(child.result() for child in children)]
-        finally:
-            for child in children:
-                child.end()
-    failures = [tuple(each["failed"]) for each in results if "failed" in each]
+
+def _results(told: list[dict[str, Any]]) -> list[Any]:
+    failures = [tuple(each["failed"]) for each in told if "failed" in each]
     if failures:
         raise InputError(min(failures)[1])
-    return [each["result"] for each in results]
+    for each in told:
+        if "broken" in each:
+            raise RuntimeError(each["broken"])
+        if "memory" in each:
+            raise MemoryError
+    return [each["result"] for each in told]
 
 
-def _alone(work: Work, pieces: int) -> Any:
+@contextlib.contextmanager
+def _filled(pieces: int) -> Iterator[int]:
+    """Yield the descriptor of a file in memory that holds every number.
+
+    It is opened again by its path: only then does Linux move its position and read in one step for all
+    processes that share it.
+    """
+    with os.fdopen(os.memfd_create("softgrad"), "wb") as memory:
+        memory.write(b"".join(map(_NUMBER.pack, range(pieces))))
+        memory.flush()
+        queue = os.open(f"/proc/self/fd/{memory.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return work(iter(range(pieces)))
-    except FailedPiece as failure:
-        raise InputError(str(failure)) from failure
+        yield queue
+    finally:
+        os.close(queue)
 
 
-def _taken(queue: int) -> Numbers:
-    """Yield numbers until the queue is empty: the processes share the file's position."""
+def _taken(queue: int, parent: int) -> Numbers:
+    """Yield numbers until the queue is empty: the processes share the file's position.
+
+    A child whose parent is gone stops: nobody would read its result.
+    """
     while token := os.read(queue, _NUMBER.size):
+        if parent not in (os.getpid(), os.getppid()):
+            return
         yield _NUMBER.unpack(token)[0]
 
 
-def _attempt(work: Work, queue: int) -> dict[str, Any]:
+def _attempt(work: Work, numbers: Numbers) -> dict[str, Any]:
     try:
-        return {"result": work(_taken(queue))}
+        return {"result": work(numbers)}
     except FailedPiece as failure:
         return {"failed": [failure.number, str(failure)]}
+
+
+def _fork_all(children: list[_Child], work: Work, numbers: Numbers, counter: Counter) -> None:
+    """Fork the other processes, or as many as the system admits."""
+    for cell in range(1, counter.processes):
+
+        def serve(pipe: int, cell: int = cell) -> NoReturn:
+            counter.own(cell)
+            _serve(work, numbers, pipe)
+
+        try:
+            _fork(children, serve)
+        except OSError:
+            return
+
+
+def _fork(children: list[_Child], serve: Callable[[int], NoReturn]) -> None:
+    """Fork a child that serves, and note it; no signal comes between the two."""
+    reading, writing = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        with warnings.catch_warnings():
+            # Python warns of a fork beside threads; ours start later, and the child does arithmetic only.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = os.fork()
+        if process == 0:
+            for each in _SIGNALS:
+                signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            os.close(reading)
+            serve(writing)
+        children.append(_Child(process, reading))
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(work: Work, numbers: Numbers, pipe: int) -> NoReturn:
+    """Work as a child: whatever happens, leave without the parent's clean-up."""
+    code = 1
+    try:
+        try:
+            told = _attempt(work, numbers)
+        except MemoryError:
+            told = {"memory": True}
+        except Exception:  # noqa: BLE001 - the parent raises it
+            told = {"broken": traceback.format_exc()}
+        with os.fdopen(pipe, "wb") as sent:
+            sent.write(json.dumps(told).encode())
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _end(children: list[_Child]) -> None:
+    for child in children:
+        child.end()
 
 
 class _Child:
@@ -117,32 +201,17 @@ class _Child:
         self.process = process
         self.pipe = pipe
 
-    @classmethod
-    def fork(cls, work: Work, queue: int, cell: int, counter: Counter) -> _Child:
-        reading, writing = os.pipe()
-        with warnings.catch_warnings():
-            # Python warns of threads at a fork; ours are none, and the child does arithmetic only.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process = os.fork()
-        if process:
-            os.close(writing)
-            return cls(process, reading)
-        os.close(reading)
-        counter.own(cell)
-        return _serve(work, queue, writing)
-
     def result(self) -> dict[str, Any]:
         """Return what the child sent, once it has."""
         with os.fdopen(self.pipe, "rb") as sent:
             self.pipe = -1
             text = sent.read()
-        if not text:
-            _, status = os.waitpid(self.process, 0)
-            self.process = -1
-            raise SoftgradError(f"a worker process died ({_cause(status)}): out of memory?")
+        _, status = os.waitpid(self.process, 0)
+        self.process = -1
+        if status:
+            cause = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no result"
+            raise SoftgradError(f"a worker process died ({cause}): out of memory?")
         told: dict[str, Any] = json.loads(text)
-        if "broken" in told:
-            raise RuntimeError(told["broken"])
         return told
 
     def end(self) -> None:
@@ -153,28 +222,3 @@ class _Child:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self.process, signal.SIGKILL)
                 os.waitpid(self.process, 0)
-
-
-def _cause(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"signal {os.WTERMSIG(status)}"
-    return f"exit {os.WEXITSTATUS(status)}"
-
-
-def _serve(work: Work, queue: int, writing: int) -> NoReturn:
-    """Work as a child: whatever happens, leave without the parent's clean-up."""
-    code = 1
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        try:
-            told = _attempt(work, queue)
-        except Exception:  # noqa: BLE001 - the parent raises it
-            import traceback  # noqa: PLC0415 - only then
-
-            told = {"broken": traceback.format_exc()}
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(json.dumps(told).encode())
-        code = 0
-    finally:
-        os._exit(code)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +29,7 @@ def test_every_piece_is_done_once_in_ascending_order(processes: int, pieces: int
             counter.add(2)
         return taken
 
-    results = spread(work, pieces, processes, counter)
+    results = spread(work, pieces, counter, nullcontext())
     assert all(taken == sorted(taken) for taken in results)
     assert sorted(number for taken in results for number in taken) == list(range(pieces))
     assert counter.total() == 2 * pieces
@@ -37,7 +42,7 @@ def test_the_lowest_failure_is_told() -> None:
                 raise FailedPiece(number, f"piece {number}")
 
     with pytest.raises(InputError, match=r"^piece 3$"):
-        spread(work, 400, 3, Counter(3))
+        spread(work, 400, Counter(3), nullcontext())
 
 
 def test_a_killed_process_is_noticed() -> None:
@@ -50,7 +55,7 @@ def test_a_killed_process_is_noticed() -> None:
             pass
 
     with pytest.raises(SoftgradError, match="signal 9"):
-        spread(work, 10, 2, Counter(2))
+        spread(work, 10, Counter(2), nullcontext())
 
 
 def test_our_own_bug_in_a_process_is_told_with_its_traceback() -> None:
@@ -63,4 +68,44 @@ def test_our_own_bug_in_a_process_is_told_with_its_traceback() -> None:
             pass
 
     with pytest.raises(RuntimeError, match="planted"):
-        spread(work, 10, 2, Counter(2))
+        spread(work, 10, Counter(2), nullcontext())
+
+
+def test_no_room_for_a_child_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", full)
+    assert spread(list, 7, Counter(3), nullcontext()) == [list(range(7))]
+
+
+def test_a_child_out_of_memory_is_told_as_such() -> None:
+    parent = os.getpid()
+
+    def work(numbers: Iterator[int]) -> None:
+        if os.getpid() != parent:
+            raise MemoryError
+        for _ in numbers:
+            pass
+
+    with pytest.raises(MemoryError):
+        spread(work, 10, Counter(2), nullcontext())
+
+
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    """A killed parent leaves nobody working on: its children stop at their next piece."""
+    code = (
+        "import os, sys, time, contextlib; from gradcheck_cli.workers import Counter, spread\n"
+        "parent = os.getpid()\n"
+        "def work(numbers):\n"
+        "    for _ in numbers:\n"
+        "        if os.getpid() == parent: os.kill(parent, 9)\n"
+        "        time.sleep(0.05)\n"
+        f"        open({str(tmp_path / 'alive')!r}, 'w').write(str(time.time()))\n"
+        "spread(work, 1000, Counter(2), contextlib.nullcontext())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
+    assert done.returncode == -signal.SIGKILL
+    time.sleep(0.5)
+    last = (tmp_path / "alive").stat().st_mtime if (tmp_path / "alive").exists() else 0.0
+    assert time.time() - last > 0.3

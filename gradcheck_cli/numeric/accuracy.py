@@ -29,6 +29,9 @@ from gradcheck_cli.numeric.softmax import FEW_CLASSES, Indices, Link, Planes, Su
 FIFTH_DERIVATIVE_MAX = 0.1276839220
 """sup |f^(5)| of t -> log(A + B e^t): q'(1 - 2p)(1 - 12 q') with q' = p(1 - p), at p = 0.30098."""
 
+_ANYTHING = 700.0
+"""Exponent from which on an error is as large as the numbers: expm1 of it is about 1e304."""
+
 NATIVE_CAP = 1.0 / 6.0
 """Largest share of a row's largest gradient that 16-bit arithmetic may cost. Right half-precision
 exports of the frameworks lose at most 13 %; the known read-modify-write bugs lose 18 % and more."""
@@ -38,6 +41,7 @@ _DEEPEST_RELEVANT = {FLOAT64: 745.2, FLOAT32: 104.0}  # exp(-D) is 0 beyond
 
 
 _DIFFERENCE_ROUNDING = 16.0 * FLOAT64.unit
+"""12u of the difference (:func:`difference_error`) and 3u of the analytic side, and one to spare."""
 
 
 def any_order(classes: int) -> float:
@@ -46,18 +50,21 @@ def any_order(classes: int) -> float:
 
 
 def pairwise(classes: int) -> float:
-    """Return sigma for numpy's pairwise sum over a contiguous row: 8 lanes up to 128, then halves.
+    """Return sigma for our own sums: numpy's pairwise over a contiguous row, 8 lanes up to 128, then halves.
 
-    Rows of few classes lie column by column and are summed in order.
+    Rows of few classes lie column by column and are summed in order. The pivot's term is taken out and
+    added again: two roundings more.
     """
     if classes <= FEW_CLASSES:
-        return any_order(classes)
-    return min(any_order(classes), 20.0 + math.ceil(math.log2(max(classes, 128) / 128)))
+        return any_order(classes) + 2.0
+    return min(any_order(classes), 20.0 + math.ceil(math.log2(max(classes, 128) / 128))) + 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Allowance:
-    """allowed_j = slope_j a_j (fixed + depth D_j) + bent (Q a_j + q_j) + relative |g_j| + target q_j + floor.
+    """What each entry may be off by, slope_j a_j (fixed + depth D_j) + target q_j + relative |g_j| + floor.
+
+    Under a softcap also bent ((|s| Q + |zeta|) a_j + |s| q_j), the error of 1 - tanh^2.
 
     Each entry's own; nothing in it grows with the number of entries. (n,) arrays unless said.
     """
@@ -67,7 +74,7 @@ class Allowance:
     target: float | Floats
     floor: float | Floats
     relative: float = 0.0
-    bent: float | Floats = 0.0  # only under a softcap: error of 1 - tanh^2, absolute in the slope
+    bent: float = 0.0  # absolute in the slope
 
     def __add__(self, other: Allowance) -> Allowance:
         """Return the allowance for both causes together."""
@@ -100,7 +107,7 @@ class Allowance:
         """Return the pivot column's allowance: (n,), given the slope and the gradient there."""
         p, q = at.sums.own_a, at.q
         affine = slope * p * (self.fixed - self.depth * at.sums.own_d)
-        bent = self.bent * (q.mass * p + q.at_pivot)
+        bent = self.bent * (at.magnitude * p + np.abs(at.by.s) * q.at_pivot)
         total: Floats = affine + bent + self.target * q.at_pivot + self.relative * np.abs(g) + self.floor
         return total
 
@@ -121,10 +128,10 @@ class Allowance:
             out *= planes.a
         if planes.slope is not None:
             out *= planes.slope
-            np.multiply(planes.a, _column(self.bent * at.q.mass), out=work)
+            np.multiply(planes.a, _column(self.bent * at.magnitude), out=work)
             out += work
         if not at.q.sparse:
-            np.multiply(at.q.plane(), _column(self.target + self.bent), out=work)
+            np.multiply(at.q.plane(), _column(self.target + self.bent * np.abs(at.by.s)), out=work)
             out += work
         if self.relative:
             np.abs(g, out=work)
@@ -145,7 +152,7 @@ class Allowance:
             of(self.target),
             of(self.floor),
             self.relative,
-            of(self.bent),
+            self.bent,
         )
 
 
@@ -157,19 +164,20 @@ def _column(x: float | Floats) -> float | Floats:
 def _link_error(sums: Sums, link: Link) -> tuple[float | Floats, float]:
     """Return what the link adds to r_j, in units of u: a fixed part and one per depth.
 
-    z/T before the shift: u |v_j| in each term and u |v| on average, |v_j| <= |m| + D_j. Softcap: tanh
-    (2 ulp), its argument, the product by c and the quotient by T cost 7u |v| each way.
+    z/T before the shift costs u |v_j| in each term and u |v| on average, |v_j| <= |m| + D_j and the mean
+    depth <= log K; T itself, or 1/T, rounded to u costs as much again. Softcap: tanh (4 ulp, 8u), its
+    argument, c, T and the two products cost 13u |v| each way at the most, |v| <= reach.
     """
     if link.softcap is not None:
-        return 14.0 * sums.reach + 8.0, 0.0
+        return 26.0 * sums.reach, 0.0
     if link.temperature != 1.0:
-        return 2.0 * np.abs(sums.top), 1.0
+        return 4.0 * np.abs(sums.top) + 2.0 * math.log(sums.classes), 2.0
     return 0.0, 0.0
 
 
 def _amplification(r_largest: float | Floats) -> Floats:
     """Return kappa with expm1(1.001 r) <= kappa r for 0 < r <= r_largest (expm1(r)/r increases)."""
-    widest = 1.001 * np.asarray(r_largest)
+    widest = np.minimum(1.001 * np.asarray(r_largest), _ANYTHING)
     kappa: Floats = 1.001 * np.expm1(widest) / widest
     return kappa
 
@@ -189,8 +197,8 @@ def probability_error(sums: Sums, link: Link, u: Precision, sigma: float) -> All
     kappa = _amplification(u.unit * widest)
     tiny = 2.0 * u.smallest_normal
     return Allowance(
-        fixed=u.unit * kappa * fixed + tiny * sums.classes,
-        depth=u.unit * kappa * depth,
+        fixed=np.minimum(u.unit * kappa * fixed + tiny * sums.classes, 1e200),
+        depth=np.minimum(u.unit * kappa * depth, 1e200),
         target=0.0,
         floor=tiny,
     )
@@ -210,21 +218,23 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
 
     |A| p_j expm1(1.001 r_j), A = |s| Q + |zeta|; 4u (|s| (Q p_j + q_j) + |zeta| p_j) for p - q, the
     product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum; z-loss as in
-    :func:`_square_error`; 6u |g_j| for upstream, divisor and storage in u. A softcap adds 16u |g_j| and,
-    for a slope computed as 1 - tanh^2, 12u |s| (Q p_j + q_j) / T.
+    :func:`_square_error`; 6u |g_j| for upstream, divisor and storage in u, and the error of a divisor that
+    is itself a sum. A softcap adds 16u |g_j| and, for a slope computed as 1 - tanh^2,
+    12u ((|s| Q + |zeta|) p_j + |s| q_j) / T; the slope is at most 1/T.
     """
     link = at.loss.link
     p = probability_error(at.sums, link, u, sigma)
     lse = _square_error(at, u, sigma) if at.loss.z_loss else 0.0
     capped = link.softcap is not None
+    steepest = 1.0 / link.temperature if capped else 1.0  # without a softcap it is in s already
     magnitude = at.magnitude
     return Allowance(
         fixed=magnitude * (p.fixed + 4.0 * u.unit) + lse,
         depth=magnitude * p.depth,
-        target=4.0 * u.unit * np.abs(at.by.s),
-        floor=magnitude * p.floor + 2.0 * u.smallest_normal,
-        relative=(22.0 if capped else 6.0) * u.unit,
-        bent=12.0 * u.unit * np.abs(at.by.s) / link.temperature if capped else 0.0,
+        target=4.0 * u.unit * np.abs(at.by.s) * steepest,
+        floor=magnitude * p.floor * steepest + 2.0 * u.smallest_normal,
+        relative=((22.0 if capped else 6.0) + at.loss.divisor_terms) * u.unit,
+        bent=12.0 * u.unit * steepest if capped else 0.0,
     )
 
 
@@ -235,7 +245,7 @@ def _square_error(at: Point, u: Precision, sigma: float) -> Floats:
     backward of logsumexp: |zeta| expm1(u (2 |lse| + 8)).
     """
     lse = np.abs(at.sums.lse)
-    fused = np.abs(at.by.zeta) * np.expm1(u.unit * (2.0 * lse + 8.0))
+    fused = np.abs(at.by.zeta) * np.expm1(np.minimum(u.unit * (2.0 * lse + 8.0), _ANYTHING))
     total: Floats = np.abs(at.by.z) * _lse_error(at.sums, at.loss.link, u, sigma) + fused
     return total
 
@@ -243,10 +253,13 @@ def _square_error(at: Point, u: Precision, sigma: float) -> Floats:
 def reference_error(at: Point) -> Allowance:
     """Return the allowance of softgrad's own float64 gradient.
 
-    The same bound with u = 2^-53, c_e = c_l = 4 and numpy's pairwise sigma. The slope of a softcap is
-    computed as 4e/(1 + e)^2, e = exp(-2|z/c|), relative error u (12 + 4 |z/c|).
+    The same bound with u = 2^-53, c_e = c_l = 4 and our own sigma. The slope of a softcap is computed as
+    4e/(1 + e)^2, e = exp(-2|z/c|), relative error u (12 + 4 |z/c|), and 0 where |z/c| > 373.
     """
-    return gradient_error(at, FLOAT64, pairwise(at.sums.classes))
+    whole = gradient_error(at, FLOAT64, pairwise(at.sums.classes))
+    if at.loss.link.softcap is None:
+        return whole
+    return replace(whole, relative=whole.relative + (12.0 + 4.0 * 373.0) * FLOAT64.unit)
 
 
 def difference_error(at: Point) -> Allowance:
@@ -262,13 +275,13 @@ def difference_error(at: Point) -> Allowance:
     h = STEP * unit_of(link) if link.softcap is not None else STEP
     second = h * h / 6.0 * math.exp(4.0 * STEP)
     rounding = _DIFFERENCE_ROUNDING
-    target: float | Floats = 0.0
+    target: float | Floats = rounding * s
     first, cross, cube = 1.0, 0.0, 0.0
     if link.softcap is not None:
         c, t = link.softcap, link.temperature
         first, cross, cube = 1.0 / t**2, 6.0 / (c * t), 4.0 / c**2
         rounding *= 4.0
-        target = s * second * cube
+        target = s * (second * cube + rounding) / t  # the slope is at most 1/T
     truncation = second * s * at.q.mass * (first + cross + cube)
     if at.loss.z_loss:
         depth = np.abs(at.sums.lse) + STEP
@@ -278,7 +291,7 @@ def difference_error(at: Point) -> Allowance:
     return Allowance(
         fixed=truncation + rounding * magnitude,
         depth=0.0,
-        target=target + rounding * s,
+        target=target,
         floor=2.0**-1000 * (1.0 + magnitude),
     )
 
@@ -304,7 +317,7 @@ def difference_at_pivot(at: Point, whole: Allowance, slope: Floats | float) -> F
 def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) -> float:
     """Return the allowance of the five-point brute-force difference of one entry of a row's gradient.
 
-    h^4/30 sup|f^(5)| + 1.5 E/h, E the rounding of a whole-row loss (F4 of the derivation), and the
+    h^4/30 sup|f^(5)| + 1.5 E/h (weights 8, 8, 1, 1 over 12), E the rounding of a whole-row loss, and the
     step's own rounding u |z_j| / h times the gradient. A softcap or z-loss multiplies the fifth
     derivative; their factors are bounded by the worst case of the Bell polynomial, 64 (1 + |lse|).
     """
@@ -346,7 +359,9 @@ def native_error(
 ) -> Floats:
     """Return what native half arithmetic may cost, capped at a sixth of the row's largest |g|: (n, K).
 
-    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + one subnormal; for z-loss
+    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + a subnormal of the result
+    and of what is scaled; a softcap (1 - tanh^2 in u_h) 4 u_h (A p_j + |s| q_j) / T and 16 u_h |g_j|; for
+    z-loss
     |zeta| p_j expm1(u_h (2 |lse| + 8)) for a rounded lse; for dense targets, each s q_k rounded to
     within half a subnormal in the same direction and summed by log-softmax's backward,
     eta (p_j (K + sum of max(1, w_k)) + 4). The first plane of the room is returned.
@@ -356,7 +371,7 @@ def native_error(
     fixed, depth = _native_exponent(at.sums, at.loss.link, half)
     np.multiply(planes.d, -depth, out=out)
     out += _column(fixed)
-    np.minimum(out, 700.0, out=out)
+    np.minimum(out, _ANYTHING, out=out)
     np.expm1(out, out=out)
     out += 2.0 * u
     out *= _column(magnitude)
@@ -365,9 +380,10 @@ def native_error(
     target, relative = 2.0 * u * s, 4.0 * u
     if planes.slope is not None:
         out *= planes.slope
-        np.multiply(planes.a, _column(4.0 * u * s * at.q.mass / at.loss.link.temperature), out=work)
+        steepest = 1.0 / at.loss.link.temperature
+        np.multiply(planes.a, _column(4.0 * u * magnitude * steepest), out=work)
         out += work
-        target, relative = 6.0 * u * s, 20.0 * u
+        target, relative = 6.0 * u * s * steepest, 20.0 * u
     if not at.q.sparse:
         np.multiply(at.q.plane(), _column(target), out=work)
         out += work
@@ -386,7 +402,7 @@ def _native_sums(at: Point, half: Precision) -> Floats:
     """Return what native half arithmetic adds for each p_j beside the exponent's error: (n,)."""
     extra = np.zeros(len(at.sums.top))
     if at.loss.z_loss:
-        exponent = np.minimum(half.unit * (2.0 * np.abs(at.sums.lse) + 8.0), 700.0)
+        exponent = np.minimum(half.unit * (2.0 * np.abs(at.sums.lse) + 8.0), _ANYTHING)
         extra += np.abs(at.by.zeta) * np.expm1(exponent)
     if not at.q.sparse:
         weights = at.loss.class_weights
@@ -448,24 +464,34 @@ def log_probability_error(sums: Sums, d: Floats, link: Link, by: Arithmetic, out
 
 
 def gradient_at_probabilities_error(
-    at: Point, planes: Planes, by: Arithmetic, expected: Floats, out: Floats
+    at: Point, planes: Planes, by: Arithmetic, sides: tuple[Floats, Floats], out: Floats
 ) -> Floats:
-    """Write the allowance of -s q_k / a_k: |.| expm1(1.001 r_k + 6u): (n, K).
+    """Write the allowance of -s q_k / a_k, the sides being what was got and what is right: (n, K).
 
-    The quotient by a probability below the smallest normal number of u is not bounded: it may have
-    been flushed to zero, and an infinity is allowed there.
+    |.| expm1(1.001 (r_k + r_k of float64) + 6u). A probability below the smallest number eta that surely
+    is not flushed to zero (float16 has gradual underflow, which costs eta/2 of it; the others may flush
+    what is subnormal) bounds the quotient from below only: anything of the right sign and at
+    least |s| q / (p + 4 eta), an infinity included, is right.
     """
+    got, expected = sides
     u, half = by.compute, by.native
     fixed, depth = _log_error(at.sums, at.loss.link, by)
-    np.multiply(planes.d, -1.001 * depth, out=out)
-    out += _column(1.001 * fixed + 6.0 * u.unit + (0.0 if half is None else 6.0 * half.unit))
-    np.minimum(out, 700.0, out=out)
+    own_fixed, own_depth = _log_error(at.sums, at.loss.link, REFERENCE)
+    np.multiply(planes.d, -1.001 * (depth + own_depth), out=out)
+    out += _column(1.001 * (fixed + own_fixed) + 6.0 * u.unit + (0.0 if half is None else 6.0 * half.unit))
+    eta = u.smallest_normal
+    if half is not None and half.smallest_normal > eta:
+        eta = half.smallest_subnormal
+        out += eta / np.maximum(planes.a, eta)
+    np.minimum(out, _ANYTHING, out=out)
     np.expm1(out, out=out)
     size = np.abs(expected)
-    smallest = u.smallest_normal if half is None else max(u.smallest_normal, half.smallest_normal)
-    unbounded = (planes.a < 4.0 * smallest) & (size > 0)
     out *= np.minimum(size, 1e300)
-    out[unbounded] = np.inf
+    lowest = 0.9 * size * (planes.a / (planes.a + 4.0 * eta))
+    flushed = (
+        (planes.a < 4.0 * eta) & (size > 0) & (np.abs(got) >= lowest) & (np.sign(got) == np.sign(expected))
+    )
+    out[flushed] = np.inf
     return out
 
 
@@ -473,8 +499,9 @@ def loss_error(at: Point, plain: Floats, by: Arithmetic) -> Floats:
     """Return the allowance of each row's loss, `plain` being its cross-entropy part: (n,).
 
     Q times the error of lse (|m| included: lse - z_y is a common way), 4u l for differences and
-    products, and the K-term sum of dense targets in any order; z-loss adds
-    lambda (2 |lse| + error) error + 3 u lambda lse^2. Native half: the same roundings in u_h.
+    products, and the K-term sum of dense targets in any order, sum q_k v_k included; z-loss adds
+    lambda (2 |lse| + error) error + 3 u lambda lse^2. Native half: lse off by
+    u_h (4 log S + log K + 8 + 2 |m| + 2 |lse| + link), and the same products in u_h.
     """
     u, half, sums, q = by.compute, by.native, at.sums, at.q
     link, z_loss = at.loss.link, at.loss.z_loss
@@ -482,11 +509,15 @@ def loss_error(at: Point, plain: Floats, by: Arithmetic) -> Floats:
     lse = _lse_error(sums, link, u, sigma)
     dense = 0.0 if q.sparse else sigma
     _, link_depth = _link_error(sums, link)
-    total: Floats = q.mass * (lse + u.unit * np.abs(sums.top)) + u.unit * (4.0 + dense + link_depth) * plain
+    offset = u.unit * (1.0 + dense) * np.abs(sums.top)
+    total: Floats = q.mass * (lse + offset) + u.unit * (4.0 + dense + link_depth) * plain
     square = np.square(sums.lse)
     if z_loss:
         total = total + z_loss * ((2.0 * np.abs(sums.lse) + lse) * lse + 3.0 * u.unit * square)
     if half is not None:
-        rounded = q.mass * (4.0 * sums.log_total + 4.0 + 2.0 * np.abs(sums.top)) + 6.0 * plain
-        total = total + half.unit * (rounded + z_loss * 8.0 * (1.0 + square))
+        link_fixed, _ = _link_error(sums, link)
+        inner = 4.0 * sums.log_total + math.log(sums.classes) + 8.0 + link_fixed
+        native = half.unit * (inner + 2.0 * np.abs(sums.top) + 2.0 * np.abs(sums.lse))
+        total = total + q.mass * native + 6.0 * half.unit * plain
+        total = total + z_loss * ((2.0 * np.abs(sums.lse) + native) * native + 8.0 * half.unit * square)
     return total

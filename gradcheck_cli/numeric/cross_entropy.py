@@ -19,6 +19,7 @@ class Loss:
     smoothing_over: str = "classes"
     class_weights: Floats | None = None  # (K,)
     z_loss: float = 0.0
+    divisor_terms: float = 0.0  # roundings of a divisor that is itself a sum, in u
 
     def spread(self, classes: int) -> float:
         """Return the share of the target that smoothing gives to each class."""

@@ -72,6 +72,6 @@ def on_float32(stored: NDArray[np.float64]) -> bool:
 
 
 def _survives(stored: NDArray[np.floating], narrow: type[np.floating]) -> bool:
-    with np.errstate(over="ignore", under="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # a signalling NaN is invalid
         back = stored.astype(narrow).astype(stored.dtype)
     return bool(np.all((back == stored) | np.isnan(stored)))

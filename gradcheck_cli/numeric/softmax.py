@@ -149,7 +149,8 @@ def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | 
         slope = _cap(z, link.softcap, link.temperature, work)
     m = z.max(axis=1)
     lowest = z.min(axis=1)
-    _refuse_undefined(m)
+    deepest = (np.where(np.isneginf(lowest), m, lowest) - m) / link.temperature
+    _refuse_undefined(m / link.temperature, np.where(deepest > DEEPEST, deepest, np.nan))
     z -= m[:, None]
     if link.temperature != 1.0:
         z /= link.temperature
