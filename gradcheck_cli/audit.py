@@ -35,7 +35,7 @@ class Audit:
 
 
 def audit(problem: Problem, seed: int, top: int) -> Audit:
-    """Return the audit of a seeded sample: the same for every thread count and block size."""
+    """Return the audit of a seeded sample: the same for every block size and number of processes."""
     rng = random.Random(seed)  # a sample, no secret; numpy.random is slow to import
     forward, differences = Finding(), Finding()
     again = max(1, min(problem.rows, _ROWS, _FORWARD_ENTRIES // problem.classes))

@@ -77,7 +77,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """The planes one thread works in, reused for every block; d and w of a block, the rest of a tile."""
+    """The planes one process works in, reused for every block; d and w of a block, the rest of a tile."""
 
     d: Floats
     w: Floats  # exp(d), a in the end; the same plane as d where the depth is not asked for

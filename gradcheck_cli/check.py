@@ -17,7 +17,7 @@ from gradcheck_cli.audit import audit
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors, silent
-from gradcheck_cli.exports import Scalar
+from gradcheck_cli.exports import Scalar, wide_bounds
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
 from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict
@@ -84,6 +84,7 @@ def check(
         data=_data(problem),
         checks=(*own, *exported),
         seconds=time.perf_counter() - began,
+        warnings=() if tolerance else wide_bounds(problem.exports, problem.classes),
     )
 
 
@@ -144,7 +145,7 @@ def _exported(problem: Problem, examination: Examination, tolerance: Tolerance |
     ]
     if problem.stated_loss is not None and examination.total is not None:
         finding = _stated_loss(problem, problem.stated_loss, examination, tolerance)
-        said = words or f"{problem.stated_loss.compute.name} arithmetic, summed in any order"
+        said = words or problem.stated_loss.tolerance
         nowhere = lambda _: ((), None)  # noqa: E731 - a scalar has no index
         checks.append(judged("loss", finding, nowhere, tolerance=said))
     return checks

@@ -90,7 +90,7 @@ class Examination:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """What every thread does: the problem, its comparisons, how much to keep."""
+    """What every process does: the problem, its comparisons, how much to keep."""
 
     problem: Problem
     comparisons: tuple[Comparison, ...]

@@ -18,10 +18,12 @@ from gradcheck_cli.numeric.precision import (
     on_float16,
     on_float32,
 )
+from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
 from gradcheck_cli.tensors import Decimals, Rows
 from gradcheck_cli.visible import visible
 
 _LOOK = 1 << 16  # entries looked at together for the grid
+_WIDE = 1e-3  # share of an entry from which the bound of a sum is worth a warning
 _ENOUGH = 8  # values other than 0 that a narrower grid must be seen on
 ROUND_TRIP_DIGITS = 17  # decimal digits that hold every float64
 _FLOAT32_DIGITS = 9  # decimal digits that hold every float32
@@ -61,6 +63,14 @@ class Scalar:
     rounding: float  # half a unit of the last digit shown
     native: Precision | None = None
 
+    @property
+    def tolerance(self) -> str:
+        """Say in words what the allowance takes into account."""
+        words = f"{self.compute.name} arithmetic, summed in any order"
+        return (
+            f"half a unit of the last digit given ({self.rounding:g}) and {words}" if self.rounding else words
+        )
+
     @classmethod
     def parse(cls, text: str, compute_dtype: str | None) -> Scalar:
         """Return the number a text stands for, judged by the digits it shows.
@@ -74,7 +84,7 @@ class Scalar:
         """
         value = float(text)
         if not np.isfinite(value):
-            raise UsageError(f"{text}: a finite number is needed")
+            raise UsageError(f"{text}: --loss and --upstream need a finite number")
         mantissa, _, exponent = text.lower().partition("e")
         places = len(mantissa.partition(".")[2])
         digits = len(mantissa.replace(".", "").lstrip("+-0"))
@@ -110,6 +120,20 @@ def rounding(decimals: Decimals | None) -> tuple[float, float]:
     if decimals.places is not None:
         return 0.0, 0.5 * 10.0**-decimals.places
     return 0.5 * 10.0 ** (1 - decimals.significant), 0.0
+
+
+def wide_bounds(exports: tuple[Export, ...], classes: int) -> tuple[Warning, ...]:
+    """Return a warning where summing the classes in any order may cost more than anybody would accept."""
+    warnings = []
+    for export in exports:
+        cost = (classes - 1) * export.compute.unit
+        if cost > _WIDE:
+            told = (
+                f"{export.name}: {export.compute.name} sums of {classes:,} classes in any order may cost "
+                f"{100 * cost:.2g} % of an entry; smaller errors are not seen"
+            )
+            warnings.append(Warning("wide-bound", told))
+    return tuple(warnings)
 
 
 def identify(name: str, rows: Rows, compute_dtype: str | None) -> Export:

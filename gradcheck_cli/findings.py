@@ -1,7 +1,7 @@
 """Mergeable statistics of one comparison: what some entries show, and how two sets add up.
 
 `merge` is associative and commutative, ties break by index and sums are exact, so a result does not
-depend on block size, thread count or order.
+depend on block size, number of processes or order.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ _A_HAIR_LESS = 1.0 - 2.0**-48
 
 
 class Tally:
-    """The finding of one thread as it grows, and what is already known to be unremarkable."""
+    """The finding of one process as it grows, and what is already known to be unremarkable."""
 
     def __init__(self, grid: Precision | None, top: int) -> None:
         self.finding = Finding()

@@ -69,7 +69,11 @@ class Settings:
     )
     softcap: float | None = option(None, "Logits become C tanh(z/C).", group=LOSS, metavar="C", above=0.0)
     z_loss: float = option(
-        0.0, "Adds L logsumexp(z)^2 to the loss of a row.", group=LOSS, metavar="L", least=0.0
+        0.0,
+        "Adds L logsumexp^2, after softcap and temperature, to the loss of a row.",
+        group=LOSS,
+        metavar="L",
+        least=0.0,
     )
     axis: int | None = option(
         None,
@@ -92,7 +96,13 @@ class Settings:
         least=0.0,
     )
     atol: float | None = option(None, "See --rtol; both or neither.", group=JUDGING, metavar="A", least=0.0)
-    seed: int = option(0, "Seed of the entries audited by brute force.", group=JUDGING, metavar="N", least=0)
+    seed: int = option(
+        0,
+        "Seed of the rows and entries that are recomputed as a sample.",
+        group=JUDGING,
+        metavar="N",
+        least=0,
+    )
     top: int = option(5, "Worst entries to show.", group=RUNNING, metavar="N", least=0)
     threads: int | None = option(
         None, "Processors to work on. Default: those available.", group=RUNNING, metavar="N", least=1

@@ -2,7 +2,7 @@
 
 The story: 512 tokens over 16 classes, the last 32 of them ignored padding. `grad.npy` is what a
 float32 kernel writes, `grad_bf16.npy` the same rounded once to bfloat16, and `wrong_grad.npy` comes from a
-kernel with a real bug: it stores p in bfloat16 and then subtracts 1/N from the label's entry in place, so
+kernel with a real bug: it stores p/N in bfloat16 and then subtracts 1/N from the label's entry in place, so
 the label entry is rounded twice. Every error is below 1e-5, and numpy.allclose(atol=1e-5) is content.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,12 +11,13 @@ import click
 from gradcheck_cli.cli.console import Manner, show
 from gradcheck_cli.cli.options import GroupedCommand, GroupedOption, file_option, settings_options
 from gradcheck_cli.errors import UsageError
-from gradcheck_cli.settings import LOSS, Settings
+from gradcheck_cli.settings import LOSS, Settings, flag_of
 
 if TYPE_CHECKING:
     from gradcheck_cli.outcome import Outcome
 
 EXPORTED = "What the exporter wrote, each judged against the truth"
+JUDGED = ("grad", "probs", "log-probs", "loss", "grad-probs")
 NUMBERS = ("upstream", "loss")
 """Roles that a plain number can stand in for."""
 
@@ -35,7 +37,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Softmax + cross-entropy.")
 @click.argument("logits")
-@click.argument("labels", required=False)
+@click.argument("labels")
 @file_option("--grad", "Gradient of the loss at the logits.", group=EXPORTED)
 @file_option("--probs", "Softmax of the logits.", group=EXPORTED)
 @file_option("--log-probs", "Log-softmax of the logits.", group=EXPORTED)
@@ -72,7 +74,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 )  # fmt: skip
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
-    labels: str | None,
+    labels: str,
     *,
     form: str,
     quiet: int,
@@ -86,20 +88,35 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     class index for each row, or target distributions in the logits' own shape. Files are NPY or
     CSV/TSV text, found by content.
     """
-    if labels is None:
-        raise UsageError(f"LABELS is missing: softgrad check {logits} LABELS (one class index for each row)")
     files = {"logits": logits, "labels": labels}
-    roles = ("grad", "probs", "log-probs", "loss", "grad-probs", "upstream", "class-weights")
-    for role in roles:
-        value = typed.pop(role.replace("-", "_"))
-        if value is not None:
-            files[role] = value
+    for role in (*JUDGED, "upstream", "class-weights"):
+        values = typed.pop(role.replace("-", "_"))
+        if len(values) > 1:
+            raise UsageError(f"--{role} is given {len(values)} times: one file is judged at a time")
+        if values:
+            files[role] = values[0]
+    _refuse_idle(files, typed)
     if quiet and form != "table":
         raise UsageError(f"-q and --format {form} contradict each other: give only one of them")
     settings = Settings(**typed)
     outcome = _checked(files, settings)
     show(outcome, Manner(form, quiet, verbose, color, settings.top))
     return outcome.exit_code
+
+
+def _refuse_idle(files: dict[str, str], typed: dict[str, Any]) -> None:
+    """Refuse options on how to judge where nothing is there to be judged."""
+    if any(role in files for role in JUDGED):
+        return
+    for name in ("rtol", "atol", "compute_dtype"):
+        if typed[name] is not None:
+            raise UsageError(
+                f"{flag_of(name)} has no effect without an exported tensor to judge (--grad ...)"
+            )
+
+
+def _name(role: str) -> str:
+    return role.upper() if role in ("logits", "labels") else f"--{role}"
 
 
 def _checked(files: dict[str, str], settings: Settings) -> Outcome:
@@ -112,9 +129,13 @@ def _checked(files: dict[str, str], settings: Settings) -> Outcome:
     with contextlib.ExitStack() as opened:
         tensors, scalars = {}, {}
         for role, text in files.items():
+            if not text:
+                raise UsageError(f"{_name(role)} '': the file name is empty (an unset variable?)")
             if role in NUMBERS:
                 with contextlib.suppress(ValueError):
                     scalars[role] = Scalar.parse(text, settings.compute_dtype)
                     continue
+                if not Path(text).exists():
+                    raise UsageError(f"--{role} {text}: neither a number nor a file")
             tensors[role] = opened.enter_context(open_tensor(text, role=role))
         return examine(tensors, scalars, settings, bar)

@@ -66,5 +66,8 @@ def _option(each: Field[Any]) -> Decorator:
 
 
 def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> Decorator:
-    """Add an option that names a tensor (or a number, where the metavar says so)."""
-    return click.option(flag, cls=GroupedOption, group=group, metavar=metavar, help=words)
+    """Add an option that names a tensor (or a number, where the metavar says so).
+
+    Click keeps the last of an option that is given twice; the command sees all, and refuses them.
+    """
+    return click.option(flag, cls=GroupedOption, group=group, metavar=metavar, help=words, multiple=True)

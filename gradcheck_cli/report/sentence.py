@@ -111,6 +111,11 @@ def _passed(outcome: Outcome) -> str:
     worst = max(exported, key=lambda c: c.max_margin)
     entries = EVERY if all(c.coverage == EVERY for c in exported) else "every entry checked"
     bound = tolerance_given(outcome) or "its proven bound"
+    if len(exported) == 1 and worst.entries == 1 and worst.worst:
+        right = numbers.number(worst.worst[0].expected, numbers.VALUE_DIGITS)
+        return visible(
+            f"{worst.name} is within {bound} of {right} (margin {numbers.margin(worst.max_margin)})"
+        )
     where = "" if len(exported) == 1 else f", {worst.name}"
     found = f"worst margin {numbers.margin(worst.max_margin)}{where}"
     return visible(f"{entries} of {names([c.name for c in exported])} is within {bound} ({found})")
@@ -122,7 +127,8 @@ def _verified(outcome: Outcome) -> str:
         if check.name == "difference":
             extent = "all" if check.coverage == EVERY else "a sample of"
             partials = f"{extent} {numbers.count(check.entries)} partial derivatives"
-            return f"softmax, loss and gradient verified against finite differences: {partials}"
+            verified = f"softmax, loss and gradient verified against finite differences: {partials}"
+            return f"{verified}; no exported tensor was given to judge"
     return f"softgrad agrees with itself: {names([c.name for c in outcome.checks])}"
 
 

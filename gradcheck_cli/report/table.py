@@ -153,14 +153,15 @@ def _settings(settings: dict[str, Any], *, verbose: bool) -> str:
 
 def _option(value: Any) -> str:
     if value is None:
-        return "none"
+        return "(not set)"
     return numbers.number(value, 9) if isinstance(value, float) else str(value)
 
 
 def _checks(checks: Sequence[Check], width: int | None) -> list[Text]:
-    """Return a row for each check."""
+    """Return a row for each check, the user's tensors before softgrad's checks of itself."""
     if not checks:
         return []
+    checks = sorted(checks, key=lambda check: not check.exported)
     columns = [
         Column("check", [visible(c.name) for c in checks], right=False),
         Column("entries", [numbers.count(c.entries) for c in checks], rank=1),
@@ -170,7 +171,15 @@ def _checks(checks: Sequence[Check], width: int | None) -> list[Text]:
         Column("margin", [numbers.margin(c.max_margin) for c in checks]),
         Column("verdict", [_said(c.verdict) for c in checks], right=False),
     ]
-    return _table(columns, width, [c.verdict for c in checks])
+    own = [c.name for c in checks if not c.exported]
+    less = [c.name for c in checks if c.coverage != EVERY]
+    told = ["margin = error / allowed, above 1 fails"]
+    if own and len(own) < len(checks):
+        told.append(f"{names(own)}: softgrad's checks of itself")
+    if less:
+        told.append(f"{names(less)}: not every entry, -v says which")
+    table = _table(columns, width, [c.verdict for c in checks])
+    return table + [Text(line, style=ASIDE) for each in told for line in wrap(visible(each), width)]
 
 
 def _ulp(check: Check) -> str:
@@ -204,7 +213,7 @@ def _worst_of_each(outcome: Outcome, width: int | None, top: int, *, verbose: bo
 
     Where the ruler itself is off nothing exported was judged, so no tolerance is advised.
     """
-    for check in outcome.checks:
+    for check in sorted(outcome.checks, key=lambda check: not check.failing):
         if not check.failing:
             if verbose and check.worst[:top]:
                 yield _worst(check.worst[:top], f"largest margins of {check.name}", width)
@@ -256,7 +265,7 @@ def _would_have_passed(check: Check) -> str:
 def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:
     """Return where the allowances come from, and what was not covered whole."""
     judged = [c for c in outcome.checks if verbose or c.exported or c.verdict is not Verdict.PASS]
-    sampled = [c for c in outcome.checks if verbose or c.coverage != EVERY]
+    sampled = [c for c in outcome.checks if verbose or (c.exported and c.coverage != EVERY)]
     explained = [(c.explained_by, c.name) for c in judged if c.explained_by is not None]
     facts = [
         *(("allowed", f"{who}: {what}") for what, who in _shared((c.tolerance, c.name) for c in judged)),

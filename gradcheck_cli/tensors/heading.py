@@ -120,10 +120,10 @@ def _check_header(path: str, names: list[str], grid: Grid) -> None:
     if grid.separator is None:  # names may hold blanks
         return
     count = len(names) - (1 if len(names) == grid.columns + 1 and not names[-1] else 0)
-    if count not in (grid.columns, 1):
+    if count != grid.columns:
         raise InputError(
             f"{visible(path)}: the header has {count} columns, line 2 has {grid.columns}"
-            " (an index column? save the file without it)"
+            " (a comment, or an index column? save the file without it)"
         )
 
 

@@ -199,7 +199,8 @@ def test_the_tolerance_that_would_have_passed(failed: Outcome, atol: float, rtol
 def test_where_the_allowance_comes_from_and_what_was_sampled(failed: Outcome, passed: Outcome) -> None:
     for outcome in (failed, passed):
         assert "grad: float32: rounding of the forward pass" in show(outcome)
-        assert "audit: 256 of 5,120 entries, drawn with seed 0" in show(outcome)
+        assert "audit: not every entry, -v says which" in show(outcome)
+        assert "audit: 256 of 5,120 entries, drawn with seed 0" in show(outcome, verbose=True)
     assert "difference and audit: truncation" not in show(passed)
     assert "difference and audit: truncation" in show(passed, verbose=True)
     assert "rounding  grad: explained by summation in a tree" in show(passed)
