@@ -20,7 +20,7 @@ from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, 
 from gradcheck_cli.exports import Scalar, wide_bounds
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
-from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
@@ -84,8 +84,23 @@ def check(
         data=_data(problem),
         checks=(*own, *exported),
         seconds=time.perf_counter() - began,
-        warnings=() if tolerance else wide_bounds(problem.exports, problem.classes),
+        warnings=() if tolerance else _warnings(problem, examination),
     )
+
+
+def _warnings(problem: Problem, examination: Examination) -> tuple[Warning, ...]:
+    """Return what the bounds cannot tell about the exports."""
+    vague = [
+        Warning(
+            "nothing-sure",
+            f"{export.name}: in {count:,} of {problem.rows:,} rows {export.compute.name} arithmetic may cost "
+            "a sixth of an entry and more (logits far from 0 under a temperature, softcap or z-loss, or very "
+            "many classes), so nothing can be said of them; --rtol and --atol judge without bounds",
+        )
+        for export in problem.exports
+        if (count := examination.findings[export.name].vague)
+    ]
+    return (*vague, *wide_bounds(problem.exports, problem.classes))
 
 
 def _tolerance(settings: Settings) -> Tolerance | None:
@@ -206,7 +221,7 @@ def _inputs(problem: Problem) -> tuple[Input, ...]:
 
 
 def _printing(tensor: Tensor) -> tuple[str, ...]:
-    if tensor.decimals is None or tensor.decimals.significant >= exports.ROUND_TRIP_DIGITS:
+    if tensor.decimals is None or not any(exports.rounding(tensor.decimals)):
         return ()
     if tensor.role in ("labels", "class-weights"):
         return ()

@@ -10,7 +10,7 @@ import numpy as np
 from gradcheck_cli.blocks import Block, Tile
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.exports import Export, rounding
-from gradcheck_cli.findings import Sides, Tally, compare
+from gradcheck_cli.findings import Finding, Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference
 from gradcheck_cli.numeric.accuracy import REFERENCE, Allowance, Arithmetic
 from gradcheck_cli.numeric.cross_entropy import Point
@@ -216,14 +216,18 @@ class Exported:
     def begin(self, block: Block) -> Judge:
         """Screen gradients and probabilities by their affine allowance; compare others in full."""
         export = self.export
-        if self.tolerance is not None or export.native is not None or export.name not in ("grad", "probs"):
+        if self.tolerance is not None or export.name not in ("grad", "probs"):
             return _Plane(export, self.tolerance)
+        allowance = exported_error(block.at, export)
+        magnitude = 1.0 if export.name == "probs" else block.at.magnitude
+        vague = int(np.count_nonzero((allowance.fixed > accuracy.VAGUE * magnitude) & block.counted))
+        if export.native is not None:
+            return _Plane(export, self.tolerance, vague)
         point, slope = block.at, 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
         if export.name == "probs":
             point, slope = accuracy.bare(block.at.sums, block.at.loss.link), 1.0
-        allowance = exported_error(block.at, export)
         own = allowance.at_pivot(point, slope, slope * point.own_gradient)
-        return _Screened(export, Screen.of(block, point, allowance, own))
+        return _Screened(export, Screen.of(block, point, allowance, own), vague)
 
 
 def exported_error(at: Point, export: Export) -> Allowance:
@@ -233,8 +237,11 @@ def exported_error(at: Point, export: Export) -> Allowance:
         link, own = at.loss.link, accuracy.pairwise(at.sums.classes)
         whole = accuracy.probability_error(at.sums, link, export.compute, any_order)
         whole += accuracy.probability_error(at.sums, link, FLOAT64, own)
+        at = accuracy.bare(at.sums, link)
     else:
         whole = accuracy.reference_error(at) + accuracy.gradient_error(at, export.compute, any_order)
+    fused = accuracy.fused_lse_error(at, export.compute)
+    whole = replace(whole, fixed=whole.fixed + fused)
     if export.grid is not export.compute:
         whole = whole.stored(export.grid)
     return whole.rounded(*rounding(export.decimals))
@@ -244,6 +251,7 @@ def exported_error(at: Point, export: Export) -> Allowance:
 class _Screened:
     export: Export
     screen: Screen
+    vague: int
 
     def tile(self, tile: Tile, tally: Tally) -> None:
         self._fill(tile)
@@ -258,6 +266,7 @@ class _Screened:
 
     def end(self, tally: Tally) -> None:
         self.screen.end(tally)
+        tally.add(Finding(vague=self.vague))
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,6 +275,7 @@ class _Plane:
 
     export: Export
     tolerance: Tolerance | None
+    vague: int = 0
 
     def tile(self, tile: Tile, tally: Tally) -> None:
         room = tile.room
@@ -280,7 +290,7 @@ class _Plane:
         tally.add(compare(Sides(got, expected, allowed), look, tile.plane(room.error), tile.plane(room.work)))
 
     def end(self, tally: Tally) -> None:
-        """Every entry has been seen."""
+        tally.add(Finding(vague=self.vague))
 
     def _expected(self, tile: Tile) -> Floats:
         planes, name = tile.planes, self.export.name

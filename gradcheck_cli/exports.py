@@ -23,6 +23,7 @@ from gradcheck_cli.tensors import Decimals, Rows
 from gradcheck_cli.visible import visible
 
 _LOOK = 1 << 16  # entries looked at together for the grid
+_LONGEST_NUMBER = 400  # characters
 _WIDE = 1e-3  # share of an entry from which the bound of a sum is worth a warning
 _ENOUGH = 8  # values other than 0 that a narrower grid must be seen on
 ROUND_TRIP_DIGITS = 17  # decimal digits that hold every float64
@@ -48,7 +49,7 @@ class Export:
             words += f" or native {self.native.name}"
         if self.grid is not self.compute:
             words += f", stored as {self.grid.name}"
-        if self.decimals is not None and self.decimals.significant < ROUND_TRIP_DIGITS:
+        if self.decimals is not None and any(rounding(self.decimals)):
             words += f", printed with {printed(self.decimals)}"
         return words
 
@@ -83,13 +84,14 @@ class Scalar:
             If it is a number, but not finite.
         """
         value = float(text)
-        if not np.isfinite(value):
-            raise UsageError(f"{text}: --loss and --upstream need a finite number")
+        if not (np.isfinite(value) and len(text) < _LONGEST_NUMBER):
+            raise UsageError(f"{text[:40]}: --loss and --upstream need a finite number")
         mantissa, _, exponent = text.lower().partition("e")
         places = len(mantissa.partition(".")[2])
         digits = len(mantissa.replace(".", "").lstrip("+-0"))
         asked = BY_NAME.get(compute_dtype or "", FLOAT32 if digits <= _FLOAT32_DIGITS else FLOAT64)
-        rounding = 0.0 if digits >= ROUND_TRIP_DIGITS else 0.5 * 10.0 ** (int(exponent or 0) - places)
+        last = min(max(int(exponent or 0) - places, -400), 300)
+        rounding = 0.0 if digits >= ROUND_TRIP_DIGITS else 0.5 * 10.0**last
         return cls(value, FLOAT64, FLOAT32 if asked.half else asked, rounding, asked if asked.half else None)
 
     @classmethod
@@ -115,10 +117,12 @@ def _digits(count: int, kind: str) -> str:
 
 def rounding(decimals: Decimals | None) -> tuple[float, float]:
     """Return the relative and the absolute error of printing: half a unit of the last digit shown."""
-    if decimals is None or decimals.significant >= ROUND_TRIP_DIGITS:
+    if decimals is None:
         return 0.0, 0.0
-    if decimals.places is not None:
+    if decimals.places is not None:  # the largest number shows more digits than the small ones
         return 0.0, 0.5 * 10.0**-decimals.places
+    if decimals.significant >= ROUND_TRIP_DIGITS:
+        return 0.0, 0.0
     return 0.5 * 10.0 ** (1 - decimals.significant), 0.0
 
 
@@ -171,7 +175,10 @@ def _grid(rows: Rows) -> Precision:
         stored = rows.read_stored(start, min(start + step, rows.count))
         if narrow:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                stored = stored.astype(np.float32)
+                rounded = stored.astype(np.float32)
+            if not np.array_equal(np.isfinite(rounded) & (rounded != 0), np.isfinite(stored) & (stored != 0)):
+                return FLOAT64  # beyond the range of float32
+            stored = rounded
         seen += int(np.count_nonzero(stored))
         candidates = {each for each in candidates if _sits(stored, each)}
         if not candidates:

@@ -47,6 +47,7 @@ class Finding:
     max_ulp: float | None = None  # None where no grid is counted on
     max_margin: float = 0.0
     worst: tuple[Entry, ...] = ()
+    vague: int = 0  # rows of which the bounds can say nothing
 
     def merge(self, other: Finding, top: int) -> Finding:
         """Return the finding on both sets of entries, keeping the `top` worst of them."""
@@ -58,6 +59,7 @@ class Finding:
             _largest(self.max_ulp, other.max_ulp),
             max(self.max_margin, other.max_margin),
             tuple(sorted(self.worst + other.worst, key=lambda entry: entry.rank)[:top]),
+            self.vague + other.vague,
         )
 
     def record(self) -> dict[str, Any]:
@@ -254,4 +256,7 @@ class ExactSum:
 
 def _scaled(integer: int, exponent: int) -> float:
     """Return integer * 2^exponent, correctly rounded (Python's integer division is)."""
-    return float(integer << exponent) if exponent >= 0 else integer / (1 << -exponent)
+    try:
+        return float(integer << exponent) if exponent >= 0 else integer / (1 << -exponent)
+    except OverflowError:
+        return float("inf") if integer > 0 else -float("inf")

@@ -24,6 +24,8 @@ from gradcheck_cli.visible import visible
 PLANES = ("grad", "probs", "log-probs", "grad-probs")
 """Exports with the logits' own shape."""
 
+_HEAVIEST = 1e100  # class weight
+
 _CHUNK = 1 << 17  # labels looked at together
 
 
@@ -260,10 +262,11 @@ def _class_weights(tensor: Tensor, classes: int) -> Floats:
         raise InputError(f"{_shape(tensor)}, but there are {classes} classes: one weight for each is needed")
     weights = np.empty(classes)
     rows.read(0, classes, weights)
-    bad = np.flatnonzero(~((weights >= 0) & np.isfinite(weights)))
+    bad = np.flatnonzero(~((weights >= 0) & (weights < _HEAVIEST)))
     if bad.size:
         raise InputError(
-            f"{_name(tensor)}, class {bad[0]}: weight {weights[bad[0]]:g} is not a finite number >= 0"
+            f"{_name(tensor)}, class {bad[0]}: weight {weights[bad[0]]:g} is not a number "
+            f"from 0 to {_HEAVIEST:g}"
         )
     return weights
 

@@ -23,7 +23,6 @@ class Words:
     group: str
     metavar: str | None = None
     choices: tuple[str, ...] = ()
-    above: float | None = None  # the value must be greater than this
     least: float | None = None  # the value must be at least this
     below: float | None = None  # the value must be less than this
 
@@ -50,7 +49,7 @@ class Settings:
         choices=REDUCTIONS,
     )
     normalizer: float | None = option(
-        None, "Explicit divisor, instead of --reduction.", group=LOSS, metavar="X", above=0.0
+        None, "Explicit divisor, instead of --reduction.", group=LOSS, metavar="X", least=1e-100, below=1e100
     )
     ignore_index: int = option(
         -100, "Rows with this label have loss and gradient 0; class labels only.", group=LOSS, metavar="I"
@@ -65,9 +64,11 @@ class Settings:
         choices=("classes", "others"),
     )
     temperature: float = option(
-        1.0, "Logits are divided by T, after the softcap.", group=LOSS, metavar="T", above=0.0
+        1.0, "Logits are divided by T, after the softcap.", group=LOSS, metavar="T", least=1e-30, below=1e30
     )
-    softcap: float | None = option(None, "Logits become C tanh(z/C).", group=LOSS, metavar="C", above=0.0)
+    softcap: float | None = option(
+        None, "Logits become C tanh(z/C).", group=LOSS, metavar="C", least=1e-30, below=1e30
+    )
     z_loss: float = option(
         0.0,
         "Adds L logsumexp^2, after softcap and temperature, to the loss of a row.",
@@ -143,8 +144,6 @@ def _check_limits(each: Field[Any], value: Any) -> None:
         raise UsageError(f"{flag} {value}: choose one of {', '.join(words.choices)}")
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise UsageError(f"{flag} {value}: a finite number is needed")
-    if words.above is not None and not value > words.above:
-        raise UsageError(f"{flag} {value}: must be greater than {words.above:g}")
     if words.least is not None and not value >= words.least:
         raise UsageError(f"{flag} {value}: must be at least {words.least:g}")
     if words.below is not None and not value < words.below:

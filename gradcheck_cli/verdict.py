@@ -12,11 +12,15 @@ Place = Callable[[Entry], tuple[tuple[int, ...], int | None]]
 
 
 def verdict_of(finding: Finding) -> Verdict:
-    """Return pass iff there was something to compare and every margin is at most 1 (NaN is not)."""
+    """Return pass iff there was something to compare and every margin is at most 1 (NaN is not).
+
+    Where nothing fails, but the bounds can say nothing of some rows, it is inconclusive.
+    """
     if finding.entries == 0:
         return Verdict.INCONCLUSIVE
-    passed = finding.max_margin <= 1.0 and finding.failing == 0
-    return Verdict.PASS if passed else Verdict.FAIL
+    if not (finding.max_margin <= 1.0 and finding.failing == 0):
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if finding.vague else Verdict.PASS
 
 
 def judged(

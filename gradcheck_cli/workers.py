@@ -78,10 +78,11 @@ def spread(work: Work, pieces: int, counter: Counter, watch: AbstractContextMana
     with contextlib.ExitStack() as used:
         numbers: Numbers = iter(range(pieces))
         if min(counter.processes, pieces) > 1 and sys.platform == "linux":
-            queue = used.enter_context(_filled(pieces))
-            numbers = _taken(queue, os.getpid())
-            used.callback(_end, children)
-            _fork_all(children, work, numbers, counter)
+            with contextlib.suppress(OSError):  # out of descriptors or memory: one process does it all
+                queue = used.enter_context(_filled(pieces))
+                numbers = _taken(queue, os.getpid())
+                used.callback(_end, children)
+                _fork_all(children, work, numbers, counter)
         with watch:
             told = [_attempt(work, numbers), *(child.result() for child in children)]
     return _results(told)

@@ -85,10 +85,12 @@ def test_a_float32_kernel_with_softcap_and_z_loss_passes(examine: Examine, z_los
 
 
 def test_a_gradient_of_zeros_passes_where_it_is_right(examine: Examine) -> None:
-    """Logits of 1e11 under a temperature: an early bound was infinity times 0 here."""
-    logits = 1e11 * np.eye(4)
+    """Logits of 1e6 under a temperature, every row saturated."""
+    logits = 1e6 * np.eye(4)
     zeros = np.zeros((4, 4), dtype=np.float32)
     assert examine(logits, np.arange(4), {"temperature": 2.0}, grad=zeros).verdict is Verdict.PASS
+    vague = examine(1e5 * logits, np.arange(4), {"temperature": 2.0}, grad=zeros)
+    assert vague.verdict is Verdict.INCONCLUSIVE
     zeros[1, 2] = 1e-3
     assert examine(logits, np.arange(4), grad=zeros).verdict is Verdict.FAIL
 
@@ -134,3 +136,76 @@ def test_a_signalling_nan_fails_without_a_word_on_stderr(
     outcome = examine(np.zeros((4, 3)), np.zeros(4, dtype=int), grad=grad)
     assert outcome.verdict is Verdict.FAIL
     assert not recwarn.list
+
+
+def _right(logits: Array, labels: Array) -> Array:
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    grad: Array = e / e.sum(axis=1, keepdims=True)
+    grad[np.arange(len(logits)), labels] -= 1
+    return grad
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+@pytest.mark.parametrize("mask", [-1e4, -1e9, -np.inf])
+def test_a_mask_and_a_loss_scale_in_half_pass(examine: Examine, dtype: Any, mask: float) -> None:
+    """An early allowance was infinity times a probability of 0 here."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(64, 40))
+    logits[:, 30:] = mask
+    labels = rng.integers(0, 30, 64)
+    grad = (_right(logits, labels) * 1024).astype(dtype)
+    settings = {"reduction": "sum"}
+    assert examine(logits, labels, settings, grad=grad, upstream=1024.0).verdict is Verdict.PASS
+    grad[3, 35] = 1
+    assert examine(logits, labels, settings, grad=grad, upstream=1024.0).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("upstream", [1e16, 1e24, 1e100])
+def test_masked_classes_under_a_huge_upstream_pass(examine: Examine, upstream: float) -> None:
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(50, 40))
+    logits[:, 33:] = -np.inf
+    labels = rng.integers(0, 33, 50)
+    grad = _right(logits, labels) * upstream
+    assert examine(logits, labels, {"reduction": "sum"}, grad=grad, upstream=upstream).verdict is Verdict.PASS
+    grad[4, 35] = 1e-3 * upstream
+    wrong = examine(logits, labels, {"reduction": "sum"}, grad=grad, upstream=upstream)
+    assert named(wrong, "grad").failing == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "offset"),
+    [
+        ({"temperature": 2.0}, 1e8),
+        ({"temperature": 0.7}, 1e10),
+        ({"z_loss": 1e-4}, 1e9),
+        ({"softcap": 1e8}, 5e7),
+    ],
+)
+@pytest.mark.parametrize("factor", [1.0, -1.0, 0.0])
+def test_where_arithmetic_may_lose_everything_nothing_passes(
+    examine: Examine, settings: dict[str, float], offset: float, factor: float
+) -> None:
+    rng = np.random.default_rng(7)
+    logits = (offset + rng.normal(size=(6, 5)) * 8).astype(np.float32)
+    labels = rng.integers(0, 5, 6)
+    grad = (_right(logits.astype(np.float64), labels) * factor / 6).astype(np.float32)
+    outcome = examine(logits, labels, settings, grad=grad)
+    assert outcome.verdict is not Verdict.PASS
+    if outcome.verdict is Verdict.INCONCLUSIVE:
+        assert "nothing-sure" in [each.code for each in outcome.warnings]
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (30.0, True), (1e5, False)])
+def test_a_fused_lse_passes_as_far_as_it_costs_a_thousandth(
+    examine: Examine, offset: float, passes: bool
+) -> None:
+    rng = np.random.default_rng(8)
+    logits = (offset + rng.normal(size=(30, 10))).astype(np.float32)
+    labels = rng.integers(0, 10, 30)
+    top = logits.max(axis=1, keepdims=True)
+    lse = top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+    grad = np.exp(logits - lse)
+    grad[np.arange(30), labels] -= 1
+    outcome = examine(logits, labels, {"reduction": "sum"}, grad=grad)
+    assert outcome.verdict is (Verdict.PASS if passes else Verdict.FAIL)

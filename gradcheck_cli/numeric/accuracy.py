@@ -29,8 +29,18 @@ from gradcheck_cli.numeric.softmax import FEW_CLASSES, Indices, Link, Planes, Su
 FIFTH_DERIVATIVE_MAX = 0.1276839220
 """sup |f^(5)| of t -> log(A + B e^t): q'(1 - 2p)(1 - 12 q') with q' = p(1 - p), at p = 0.30098."""
 
+VAGUE = 1.0 / 6.0
+"""Share of an entry that arithmetic may cost, from which on nothing can be said of its row: less than
+three bits of it are sure."""
+
+FUSED_LSE_CAP = 1e-3
+"""Largest share of a row's largest gradient that a rounded logsumexp may cost."""
+
 _ANYTHING = 700.0
 """Exponent from which on an error is as large as the numbers: expm1 of it is about 1e304."""
+
+_DEPTH_OF_ZERO = 800.0
+"""Depth beyond which a probability is 0 in float64, and with it whatever is multiplied by the depth."""
 
 NATIVE_CAP = 1.0 / 6.0
 """Largest share of a row's largest gradient that 16-bit arithmetic may cost. Right half-precision
@@ -106,7 +116,7 @@ class Allowance:
     def at_pivot(self, at: Point, slope: Floats | float, g: Floats | float) -> Floats:
         """Return the pivot column's allowance: (n,), given the slope and the gradient there."""
         p, q = at.sums.own_a, at.q
-        affine = slope * p * (self.fixed - self.depth * at.sums.own_d)
+        affine = slope * p * (self.fixed - self.depth * np.maximum(at.sums.own_d, -_DEPTH_OF_ZERO))
         bent = self.bent * (at.magnitude * p + np.abs(at.by.s) * q.at_pivot)
         total: Floats = affine + bent + self.target * q.at_pivot + self.relative * np.abs(g) + self.floor
         return total
@@ -123,7 +133,8 @@ class Allowance:
         if isinstance(self.depth, float) and self.depth == 0.0:
             np.multiply(planes.a, _column(self.fixed), out=out)
         else:
-            np.multiply(planes.d, -_column(self.depth), out=out)
+            np.maximum(planes.d, -_DEPTH_OF_ZERO, out=out)
+            out *= -_column(self.depth)
             out += _column(self.fixed)
             out *= planes.a
         if planes.slope is not None:
@@ -217,7 +228,8 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
     """Return the allowance of (s Q + zeta) a - s q computed in u from the exact logits.
 
     |A| p_j expm1(1.001 r_j), A = |s| Q + |zeta|; 4u (|s| (Q p_j + q_j) + |zeta| p_j) for p - q, the
-    product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum; z-loss as in
+    product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum, and where 1 - e cancels
+    u e / (1 - e) of q more, twice; z-loss as in
     :func:`_square_error`; 6u |g_j| for upstream, divisor and storage in u, and the error of a divisor that
     is itself a sum. A softcap adds 16u |g_j| and, for a slope computed as 1 - tanh^2,
     12u ((|s| Q + |zeta|) p_j + |s| q_j) / T; the slope is at most 1/T.
@@ -227,11 +239,12 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
     lse = _square_error(at, u, sigma) if at.loss.z_loss else 0.0
     capped = link.softcap is not None
     steepest = 1.0 / link.temperature if capped else 1.0  # without a softcap it is in s already
+    smoothed = at.loss.smoothing
     magnitude = at.magnitude
     return Allowance(
         fixed=magnitude * (p.fixed + 4.0 * u.unit) + lse,
         depth=magnitude * p.depth,
-        target=4.0 * u.unit * np.abs(at.by.s) * steepest,
+        target=(4.0 + 2.0 * smoothed / (1.0 - smoothed)) * u.unit * np.abs(at.by.s) * steepest,
         floor=magnitude * p.floor * steepest + 2.0 * u.smallest_normal,
         relative=((22.0 if capped else 6.0) + at.loss.divisor_terms) * u.unit,
         bent=12.0 * u.unit * steepest if capped else 0.0,
@@ -248,6 +261,21 @@ def _square_error(at: Point, u: Precision, sigma: float) -> Floats:
     fused = np.abs(at.by.zeta) * np.expm1(np.minimum(u.unit * (2.0 * lse + 8.0), _ANYTHING))
     total: Floats = np.abs(at.by.z) * _lse_error(at.sums, at.loss.link, u, sigma) + fused
     return total
+
+
+def fused_lse_error(at: Point, u: Precision) -> Floats:
+    """Return what exp(v_j - lse) with a rounded lse costs each p_j, for the gradient: (n,).
+
+    |A| expm1(2u |lse|) (lse rounded, and m + log S), as far as it costs at most a thousandth of the row's
+    largest gradient: a kernel that loses more should subtract the maximum and log S one after the other.
+    The largest gradient is at least that of the pivot, or of the likeliest class where that is another.
+    """
+    sums, magnitude = at.sums, at.magnitude
+    likeliest = 1.0 / sums.total
+    others = np.where(sums.own_d < 0.0, np.abs(at.coefficient) * likeliest, 0.0)
+    largest = np.maximum(np.abs(at.own_gradient), others)
+    cost = magnitude * np.expm1(np.minimum(2.0 * u.unit * np.abs(sums.lse), 1.0))
+    return np.minimum(cost, FUSED_LSE_CAP * largest / likeliest)
 
 
 def reference_error(at: Point) -> Allowance:
@@ -374,9 +402,10 @@ def native_error(
     np.minimum(out, _ANYTHING, out=out)
     np.expm1(out, out=out)
     out += 2.0 * u
-    out *= _column(magnitude)
-    out += _column(_native_sums(at, half))
     out *= planes.a
+    out *= _column(magnitude)
+    np.multiply(planes.a, _column(_native_sums(at, half)), out=work)
+    out += work
     target, relative = 2.0 * u * s, 4.0 * u
     if planes.slope is not None:
         out *= planes.slope

@@ -240,11 +240,11 @@ def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
     errors = [numbers.apart(w.abs_error, w.allowed) for w in worst]
     columns = [
         Column("index", [numbers.index(w.index) for w in worst], right=False),
-        Column("label", ["-" if w.label is None else str(int(w.label)) for w in worst], rank=2),
+        Column("label", ["-" if w.label is None else str(int(w.label)) for w in worst], rank=4),
         Column("got", [got for got, _ in values]),
         Column("expected", [expected for _, expected in values], rank=1),
         Column("error", [error for error, _ in errors], rank=3),
-        Column("allowed", [allowed for _, allowed in errors], rank=4),
+        Column("allowed", [allowed for _, allowed in errors], rank=2),
         Column("margin", [numbers.margin(w.margin) for w in worst]),
     ]
     return [c for c in columns if c.heading != "label" or any(w.label is not None for w in worst)]

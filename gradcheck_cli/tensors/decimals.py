@@ -68,7 +68,7 @@ class Scan:
         largest = max(float(numbers.max()), -float(numbers.min()))
         if not largest < np.inf:
             largest = float(np.abs(numbers).max(where=np.isfinite(numbers), initial=0.0))
-        digits = f"{largest:.{self._places or 0}f}".replace(".", "").lstrip("0")
+        digits = f"{abs(largest):.{self._places or 0}f}".replace(".", "").lstrip("0")
         self._significant = max(self._significant, len(digits))
 
     def _same_places(self, block: bytes, codes: Bytes) -> bool:

@@ -18,7 +18,7 @@ from gradcheck_cli.visible import visible
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 65_536
 DIM_LIMIT = 1 << 48  # the cap that the safetensors schema has, and more than any file holds
-SCALAR_ROLES = ("loss", "upstream")
+SCALAR_ROLES = ("labels", "loss", "upstream")
 KEYS = ("descr", "fortran_order", "shape")
 
 _DESCR = re.compile(r"([<>|=]?)([a-zA-Z?])(\d*)(.*)", re.ASCII | re.DOTALL)
