@@ -16,7 +16,16 @@ from gradcheck_cli import exports
 from gradcheck_cli.audit import audit
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.engine import Examination, Order, Progress, comparisons_for, examine, processors, silent
+from gradcheck_cli.engine import (
+    Examination,
+    Order,
+    Progress,
+    Total,
+    comparisons_for,
+    examine,
+    processors,
+    silent,
+)
 from gradcheck_cli.exports import Scalar, wide_bounds
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
@@ -159,26 +168,27 @@ def _exported(problem: Problem, examination: Examination, tolerance: Tolerance |
         for export in problem.exports
     ]
     if problem.stated_loss is not None and examination.total is not None:
-        finding = _stated_loss(problem, problem.stated_loss, examination, tolerance)
+        finding = _stated_loss(problem, problem.stated_loss, examination.total, tolerance)
         said = words or problem.stated_loss.tolerance
-        nowhere = lambda _: ((), None)  # noqa: E731 - a scalar has no index
-        checks.append(judged("loss", finding, nowhere, tolerance=said))
+        checks.append(judged("loss", finding, _nowhere, tolerance=said))
     return checks
 
 
-def _stated_loss(
-    problem: Problem, stated: Scalar, examination: Examination, tolerance: Tolerance | None
-) -> Finding:
+def _nowhere(_: Entry) -> tuple[tuple[int, ...], int | None]:
+    """Return the place of a scalar, which has no index."""
+    return (), None
+
+
+def _stated_loss(problem: Problem, stated: Scalar, total: Total, tolerance: Tolerance | None) -> Finding:
     """Compare the reduced loss: rows' allowances, their sum in any order, storage, and printing."""
-    assert examination.total is not None  # noqa: S101 - the caller asked for it
-    expected = np.array([[examination.total.loss.value()]])
+    expected = np.array([[total.loss.value()]])
     allowed = np.empty((1, 1))
     if tolerance is not None:
         tolerance.spread(expected, allowed)
     else:
         u = stated.compute.unit
         size = abs(float(expected[0, 0]))
-        allowed[...] = examination.total.allowed.value() + u * (any_order(problem.rows) + 4.0) * size
+        allowed[...] = total.allowed.value() + u * (any_order(problem.rows) + 4.0) * size
         allowed += (stated.grid.unit if stated.grid is not stated.compute else 0.0) * size + stated.rounding
         allowed += stated.grid.smallest_subnormal
     got = np.array([[stated.value]])

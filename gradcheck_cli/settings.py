@@ -125,8 +125,7 @@ class Settings:
 
 def words_of(each: Field[Any]) -> Words:
     """Return the words of one option."""
-    words = each.metadata["words"]
-    assert isinstance(words, Words)  # noqa: S101 - narrows the type; option() put it there
+    words: Words = each.metadata["words"]
     return words
 
 

@@ -19,8 +19,8 @@ from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import open_tensor
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
-hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "patient")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, row_sum, vjp
+from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, row_sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,12 +205,6 @@ def gradient_at_probabilities(at: Point, planes: Planes, out: Floats) -> Floats:
     own = -s * at.q.at_pivot
     planes.put_pivot(out, np.divide(own, at.sums.own_a, out=np.zeros_like(own), where=own != 0.0))
     return out
-
-
-def chained(a: Floats, q: Floats) -> Floats:
-    """Return the softmax backward of -q/a, which must be Q a - q: (n, K), (n, K) to (n, K)."""
-    at_probabilities = -np.divide(q, a, out=np.zeros_like(a), where=q != 0.0)
-    return vjp(a, at_probabilities)
 
 
 def plain_loss(z: Floats, q: Floats, loss: Loss) -> Floats:

@@ -49,13 +49,6 @@ def power_below(x: Floats, out: Floats) -> Floats:
     return out
 
 
-def ulp(x: Floats, precision: Precision) -> Floats:
-    """Return the spacing of the format at |x|, elementwise."""
-    power = power_below(np.ascontiguousarray(x), np.empty_like(x))
-    spacing: Floats = np.maximum(power, precision.smallest_normal) * 2.0 ** (1 - precision.digits)
-    return spacing
-
-
 def on_bfloat16(stored: NDArray[np.float32]) -> bool:
     """Tell whether each float32 value is a bfloat16 number: its low 16 bits are zero."""
     return not np.any(np.ascontiguousarray(stored).view(np.uint32) & np.uint32(0xFFFF))

@@ -1,7 +1,7 @@
-"""Softmax forward and backward on rows.
+"""Softmax forward and backward on rows, in steps that a block of rows is worked out in.
 
-The functions with ``out`` or a work array are the inner loop's; the short ones beside them are the
-formulas as one writes them down, used by the audit and the tests.
+shift (z becomes d), exponentials (d becomes exp d and its sums), sums (what each row needs); the
+probabilities are the exponentials over their total.
 """
 
 from __future__ import annotations
@@ -109,32 +109,11 @@ class Planes:
         values[self.rows, self.pivot] = entries
 
 
-def softmax(v: Floats) -> Floats:
-    """Return exp(v_j - m) / sum_k exp(v_k - m) along the last axis."""
-    w = np.exp(v - v.max(axis=-1, keepdims=True))
-    a: Floats = w / w.sum(axis=-1, keepdims=True)
-    return a
-
-
-def logsumexp(v: Floats) -> Floats:
-    """Return m + log(sum_k exp(v_k - m)) along the last axis."""
-    m = v.max(axis=-1)
-    total: Floats = m + np.log(np.exp(v - m[..., None]).sum(axis=-1))
-    return total
-
-
 def vjp(a: Floats, upstream: Floats) -> Floats:
     """Return (t - <t, a>) a, the softmax layer's backward: (n, K), (n, K) to (n, K)."""
     inner = row_sum(upstream * a)
     bottom: Floats = (upstream - inner[:, None]) * a
     return bottom
-
-
-def jacobian(a: Floats) -> Floats:
-    """Return da_k/dz_j = a_k (delta_kj - a_j): (K,) to (K, K)."""
-    matrix: Floats = np.diag(a) - np.outer(a, a)
-    np.fill_diagonal(matrix, a * (1 - a))
-    return matrix
 
 
 def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | None]:
@@ -200,24 +179,6 @@ def sums(extent: Extent, pivot: Indices, own: tuple[Floats, Floats], rest: Float
     log_total = np.where(own_w == 1.0, np.log1p(rest), np.log(total))
     top, reach = extent
     return Sums(top, reach, total, rest, log_total, pivot, own_d, own_w / total, classes)
-
-
-def forward(
-    z: Floats, pivot: Indices | None, link: Link, out: Floats, work: Floats | None = None
-) -> tuple[Sums, Planes]:
-    """Return softmax of the rows of z, which becomes d; a is written to `out`: (n, K) to sums and planes.
-
-    `pivot` is the column whose complement 1 - a is summed over the others (the label); without one it
-    is the row's maximum.
-    """
-    extent, slope = shift(z, link, work)
-    if pivot is None:
-        pivot = z.argmax(axis=1)
-    rest, own = exponentials(z, pivot, out)
-    rows = np.arange(len(z))
-    found = sums(extent, pivot, (z[rows, pivot], own), rest, z.shape[1])
-    out *= (1.0 / found.total)[:, None]
-    return found, Planes(z, out, slope, rows, pivot)
 
 
 def _refuse_undefined(*extremes: Floats) -> None:

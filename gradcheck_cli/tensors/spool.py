@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any
@@ -20,6 +19,8 @@ TILE_BYTES = 16 << 20
 
 def new_spool(source: Source) -> IO[bytes]:
     """Return an empty file without a name; it goes with its descriptor, whatever ends the process."""
+    import tempfile  # noqa: PLC0415 - slow to import, and most files need no spool
+
     try:
         return tempfile.TemporaryFile(prefix=".softgrad-", buffering=0)
     except OSError as error:

@@ -48,7 +48,12 @@ def _convention(loss: Loss) -> oracle.Convention:
 def _block(z: Floats, labels: Any, loss: Loss) -> tuple[Point, Planes, Floats]:
     room = [np.empty_like(z) for _ in range(4)]
     with np.errstate(all="ignore"):
-        found, planes = softmax.forward(z.copy(), labels, loss.link, room[0], room[1])
+        d, rows = z.copy(), np.arange(len(z))
+        extent, slope = softmax.shift(d, loss.link, room[1])
+        own_d = d[rows, labels]
+        rest, own = softmax.exponentials(d, labels, room[0])
+        found = softmax.sums(extent, labels, (own_d, own), rest, z.shape[1])
+        planes = Planes(d, room[0] / found.total[:, None], slope, rows, labels)
         q = cross_entropy.class_targets(labels, z.shape[1], loss)
         one = np.ones(len(z))
         at = Point.of(loss, found, q, cross_entropy.scale(found, loss, one, one))
