@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.blocks import Grid, Room, Tile, work_out
 from gradcheck_cli.findings import Finding, Look, Sides, compare
-from gradcheck_cli.numeric import accuracy, cross_entropy, difference
+from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
 from gradcheck_cli.numeric.precision import FLOAT64
 from gradcheck_cli.numeric.softmax import DEEPEST
 from gradcheck_cli.problem import Problem
@@ -92,7 +92,7 @@ def _differences(tile: Tile, problem: Problem, count: int, rng: random.Random, t
     brute, allowed = [], []
     for column in columns:
         brute.append(difference.five_point(logits[0], q[0], problem.loss, column)[0])
-        allowed.append(accuracy.audit_error(logits[0], q[0], problem.loss, float(gradient[column]), column))
+        allowed.append(ruler.audit_error(logits[0], q[0], problem.loss, float(gradient[column]), column))
     picked = np.ascontiguousarray(gradient[columns])
     look = Look(lambda position: (tile.start, columns[position]), None, top)
     sides = Sides(np.array(brute), picked, np.array(allowed))

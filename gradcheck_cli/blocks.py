@@ -12,14 +12,12 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import cross_entropy
 from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import (
-    DEEPEST,
     FEW_CLASSES,
     Indices,
     Planes,
@@ -30,10 +28,10 @@ from gradcheck_cli.numeric.softmax import (
     sums,
 )
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.refusals import Flags, refuse_masked_targets, undefined
 from gradcheck_cli.tensors import Rows
 from gradcheck_cli.visible import visible
 
-Flags = NDArray[np.bool_]
 Plane = TypeVar("Plane", Floats, Flags)
 
 TILE_ENTRIES = 1 << 16
@@ -195,9 +193,8 @@ def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
     found = _sums(problem, rows, labels, grid, room)
     q = _targets(problem, rows, found.pivot, room)
     at = Point.of(problem.loss, found, q, _scale(problem, rows, found, counted))
-    block = Block(rows.start, at, counted, room, grid)
-    _refuse_masked_targets(problem, block, room.w[:size])
-    return block
+    refuse_masked_targets(problem, rows.start, at, counted, room.w[:size])
+    return Block(rows.start, at, counted, room, grid)
 
 
 def _sums(problem: Problem, rows: range, labels: Indices | None, grid: Grid, room: Room) -> Sums:
@@ -213,8 +210,8 @@ def _sums(problem: Problem, rows: range, labels: Indices | None, grid: Grid, roo
             (top[part], reach[part]), _ = shift(
                 d, problem.loss.link, None if room.slope is None else room.slope[part]
             )
-        except UndefinedRow as undefined:
-            raise InputError(_undefined(problem, rows.start + part.start + undefined.row)) from None
+        except UndefinedRow as found:
+            raise InputError(undefined(problem, rows.start + part.start + found.row)) from None
         if labels is None:
             pivot[part] = d.argmax(axis=1)
         own_d[part] = d[np.arange(len(d)), pivot[part]]
@@ -268,52 +265,3 @@ def _scale(problem: Problem, rows: range, found: Sums, counted: Flags) -> Scale:
         upstream.fill(problem.upstream)
     upstream *= counted
     return cross_entropy.scale(found, problem.loss, upstream / problem.divisor, upstream / problem.z_divisor)
-
-
-def _undefined(problem: Problem, row: int) -> str:
-    """Say which logit makes a row's softmax undefined."""
-    z = np.empty((1, problem.classes))
-    problem.logits.read(row, row + 1, z)
-    where = visible(problem.logits.tensor.path)
-    wrong = np.flatnonzero(np.isnan(z[0]) | np.isposinf(z[0]))
-    if wrong.size:
-        place = list(problem.logits.index_of(row, int(wrong[0])))
-        return (
-            f"{where}, entry {place}: logit {z[0, wrong[0]]:g}: a softmax needs finite logits, "
-            "or -inf for masked classes"
-        )
-    place = list(problem.logits.index_of(row))
-    if np.isneginf(z).all():
-        return f"{where}, row {place}: every class is masked (-inf), so the softmax is undefined"
-    if not np.isneginf(z).any():
-        return f"{where}, row {place}: the logits over the temperature leave the range of float64"
-    return (
-        f"{where}, row {place}: a masked class (-inf) under --softcap is ambiguous "
-        "(c tanh(-inf/c) = -c is not masked): apply the mask after the cap, or export without it"
-    )
-
-
-def _refuse_masked_targets(problem: Problem, block: Block, w: Floats) -> None:
-    """Refuse rows whose target lies on a masked class: their loss is infinite."""
-    at = block.at
-    masked = (at.sums.own_d <= DEEPEST) & (at.q.at_pivot > 0) & block.counted
-    if not at.q.sparse:
-        masked |= _weight_on_masked(problem, block, w) & block.counted
-    if masked.any():
-        row = block.start + int(np.flatnonzero(masked)[0])
-        cause = "its label" if at.q.sparse else "a class with target weight (labels, smoothing)"
-        raise InputError(
-            f"{visible(problem.logits.tensor.path)}, row {list(problem.logits.index_of(row))}: {cause} is a "
-            "masked class (-inf), so the loss is infinite and has no gradient"
-        )
-
-
-def _weight_on_masked(problem: Problem, block: Block, w: Floats) -> Flags:
-    """Return the rows with target weight on a masked class; the logits are read again where w is 0."""
-    doubtful: Flags = ((w == 0.0) & (block.at.q.plane() > 0.0)).any(axis=1)
-    for row in np.flatnonzero(doubtful):
-        z = np.empty((1, problem.classes))
-        problem.logits.read(block.start + int(row), block.start + int(row) + 1, z)
-        weights = np.broadcast_to(block.at.q.plane(), w.shape)[row]
-        doubtful[row] = bool((np.isneginf(z[0]) & (weights > 0)).any())
-    return doubtful

@@ -28,7 +28,8 @@ from gradcheck_cli.engine import (
 )
 from gradcheck_cli.exports import Scalar, wide_bounds
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
-from gradcheck_cli.numeric.accuracy import Arithmetic, any_order
+from gradcheck_cli.numeric.accuracy import any_order
+from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.settings import Settings

@@ -15,20 +15,12 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Grid, Room, work_out
-from gradcheck_cli.comparisons import (
-    Chain,
-    Comparison,
-    Difference,
-    Exported,
-    Invariants,
-    RowLoss,
-    RowLosses,
-    Tolerance,
-)
+from gradcheck_cli.comparisons import Comparison, Exported, RowLoss, RowLosses, Tolerance
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum, Finding, Tally
-from gradcheck_cli.numeric.accuracy import Arithmetic
+from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.self_checks import Chain, Difference, Invariants
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19

@@ -6,12 +6,12 @@ A `Problem` that exists can be checked; everything after this module trusts it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gradcheck_cli.census import Census, count
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.exports import Export, Scalar, identify
 from gradcheck_cli.numeric.cross_entropy import Loss
@@ -19,14 +19,11 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows, Tensor
-from gradcheck_cli.visible import visible
 
 PLANES = ("grad", "probs", "log-probs", "grad-probs")
 """Exports with the logits' own shape."""
 
 _HEAVIEST = 1e100  # class weight
-
-_CHUNK = 1 << 17  # labels looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +73,11 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
     targets = _distributions(labels, logits, axis) if soft else _per_row(labels, outer, logits)
     loss = _loss(tensors.get("class-weights"), rows, settings, soft=soft)
     census = (
-        _Census(rows.count, 0, float(rows.count)) if soft else _count(targets, rows.classes, loss, settings)
+        Census(rows.count, 0, float(rows.count)) if soft else count(targets, rows.classes, loss, settings)
     )
     if census.ignored == rows.count:
         raise InputError(
-            f"{_name(labels)}: every row has the ignored label {settings.ignore_index}: nothing to verify"
+            f"{labels.name}: every row has the ignored label {settings.ignore_index}: nothing to verify"
         )
     divisor, z_divisor = _divisors(settings, outer[0] if outer else 1, census)
     upstream = _upstream(tensors.get("upstream"), scalars.get("upstream"), outer, logits)
@@ -103,13 +100,8 @@ def pose(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings:
     )
 
 
-def _name(tensor: Tensor) -> str:
-    path = visible(tensor.path)
-    return path if tensor.member is None else f"{path}:{visible(tensor.member)}"
-
-
 def _shape(tensor: Tensor) -> str:
-    return f"{_name(tensor)} has shape {tensor.shape}"
+    return f"{tensor.name} has shape {tensor.shape}"
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -177,55 +169,6 @@ def _per_row(tensor: Tensor, outer: tuple[int, ...], logits: Tensor) -> Rows:
     raise InputError(_misfit(tensor, logits, f"{place}, shape {outer}{hint}"))
 
 
-@dataclass(frozen=True)
-class _Census:
-    """What one pass over the labels counts."""
-
-    rows: int
-    ignored: int
-    weight: float  # sum of the class weights of the rows that count, or their number
-    first: int = 0  # the first row that counts
-
-    @property
-    def counted(self) -> int:
-        return self.rows - self.ignored
-
-
-def _count(labels: Rows, classes: int, loss: Loss, settings: Settings) -> _Census:
-    """Check every label and count the rows that are ignored."""
-    ignored, first, weights = 0, -1, []
-    for start, chunk in _label_chunks(labels):
-        skip = chunk == settings.ignore_index
-        if first < 0 and not skip.all():
-            first = start + int(skip.argmin())
-        ignored += int(skip.sum())
-        bad = np.flatnonzero(~skip & ((chunk < 0) | (chunk >= classes)))
-        if bad.size:
-            raise InputError(_bad_label(labels, start + int(bad[0]), int(chunk[bad[0]]), classes))
-        if loss.class_weights is not None:
-            weights.append(float(loss.class_weights[chunk[~skip]].sum()))
-    weight = math.fsum(weights) if loss.class_weights is not None else float(labels.count - ignored)
-    return _Census(labels.count, ignored, weight, max(first, 0))
-
-
-def _label_chunks(labels: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    for start in range(0, labels.count, _CHUNK):
-        chunk = np.empty(min(_CHUNK, labels.count - start), dtype=np.int64)
-        labels.read(start, start + len(chunk), chunk)
-        yield start, chunk
-
-
-def _bad_label(labels: Rows, row: int, label: int, classes: int) -> str:
-    index = labels.index_of(row)
-    place = f"row {index[0]}" if len(index) == 1 else f"row {list(index)}"
-    message = f"{_name(labels.tensor)}, {place}: class {label} is outside 0 .. {classes - 1}"
-    if label == classes:
-        return f"{message} (1-based labels? subtract 1)"
-    if label < 0:
-        return f"{message} (rows to ignore? pass --ignore-index {label})"
-    return message
-
-
 def _loss(weights: Tensor | None, rows: Rows, settings: Settings, *, soft: bool) -> Loss:
     classes = rows.classes
     if soft and settings.ignore_index != Settings.ignore_index:
@@ -265,13 +208,13 @@ def _class_weights(tensor: Tensor, classes: int) -> Floats:
     bad = np.flatnonzero(~((weights >= 0) & (weights < _HEAVIEST)))
     if bad.size:
         raise InputError(
-            f"{_name(tensor)}, class {bad[0]}: weight {weights[bad[0]]:g} is not a number "
+            f"{tensor.name}, class {bad[0]}: weight {weights[bad[0]]:g} is not a number "
             f"from 0 to {_HEAVIEST:g}"
         )
     return weights
 
 
-def _divisors(settings: Settings, batch: int, census: _Census) -> tuple[float, float]:
+def _divisors(settings: Settings, batch: int, census: Census) -> tuple[float, float]:
     """Return the divisors of the cross-entropy and of the z-loss."""
     if settings.normalizer is not None:
         return settings.normalizer, settings.normalizer
@@ -294,7 +237,7 @@ def _upstream(
     value = np.empty(1)
     rows.read(0, 1, value)
     if not np.isfinite(value[0]):
-        raise InputError(f"{_name(tensor)}: the upstream gradient {value[0]:g} is not finite")
+        raise InputError(f"{tensor.name}: the upstream gradient {value[0]:g} is not finite")
     return float(value[0])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
 from gradcheck_cli.findings import Sides, Tally, compare
-from gradcheck_cli.numeric.accuracy import Allowance
+from gradcheck_cli.numeric.allowance import Allowance
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli.numeric import accuracy, cross_entropy, difference, softmax
+from gradcheck_cli.numeric import accuracy, cross_entropy, difference, logarithms, ruler, softmax
 from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import Link, Planes
@@ -105,7 +105,8 @@ def test_probabilities_and_their_logarithms_are_inside_their_bounds(family: str,
         bound = accuracy.probability_error(found, Link(), FLOAT64, accuracy.pairwise(classes))
         bare, a = accuracy.bare(found, Link()), planes.a
         allowed = bound.spread(bare, planes, a, np.empty_like(a), np.empty_like(a))
-        logs = accuracy.log_probability_error(found, planes.d, Link(), accuracy.REFERENCE, np.empty_like(a))
+        float64, out = logarithms.REFERENCE, np.empty_like(a)
+        logs = logarithms.log_probability_error(found, planes.d, Link(), float64, out)
     assert _ratio(a, oracle.probabilities(z, convention), allowed) <= 1.0
     truth = oracle.log_probabilities(z, convention)
     assert _ratio(planes.d - found.log_total[:, None], truth, logs) <= 1.0
@@ -141,10 +142,10 @@ def test_the_difference_is_inside_its_bound(name: str, family: str) -> None:
     at, planes, g = _block(z, labels, loss)
     with np.errstate(all="ignore"):
         got = _central(at, planes)
-        bound = accuracy.difference_error(at)
+        bound = ruler.difference_error(at)
         allowed = bound.spread(at, planes, g, np.empty_like(g), np.empty_like(g))
         slope = 1.0 if planes.slope is None else planes.at_pivot(planes.slope)
-        planes.put_pivot(allowed, accuracy.difference_at_pivot(at, bound, slope))
+        planes.put_pivot(allowed, ruler.difference_at_pivot(at, bound, slope))
     assert (np.abs(got - g) <= allowed).all()
 
 
@@ -158,7 +159,7 @@ def test_the_brute_force_difference_is_inside_its_bound(name: str, column: int) 
     q += loss.smoothing / 6
     truth = oracle.gradient(z[None], np.array([1]), _convention(loss))[0, column]
     slope, _ = difference.five_point(z, q, loss, column)
-    allowed = accuracy.audit_error(z, q, loss, float(truth), column)
+    allowed = ruler.audit_error(z, q, loss, float(truth), column)
     assert abs(float(truth - slope)) <= allowed
     assert allowed < 1e-8
 

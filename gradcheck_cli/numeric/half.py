@@ -1,0 +1,87 @@
+"""What 16-bit arithmetic throughout may cost: every elementwise operation rounded to the half format."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradcheck_cli.numeric.accuracy import ANYTHING, EXP_ULP, any_order, link_error
+from gradcheck_cli.numeric.allowance import column
+from gradcheck_cli.numeric.cross_entropy import Point
+from gradcheck_cli.numeric.precision import FLOAT32, Floats, Precision
+from gradcheck_cli.numeric.softmax import Link, Planes, Sums
+
+NATIVE_CAP = 1.0 / 6.0
+"""Largest share of a row's largest gradient that 16-bit arithmetic may cost. Right half-precision
+exports of the frameworks lose at most 13 %; the known read-modify-write bugs lose 18 % and more."""
+
+
+def native_exponent(sums: Sums, link: Link, half: Precision) -> tuple[Floats, float]:
+    """Return r^h of native half arithmetic, every elementwise operation rounded to the half format.
+
+    r^h_j = u_h (D_j + log K - log p_j + log S + 6 + link) + the float32 sums: fixed part, per depth.
+    """
+    c = EXP_ULP[FLOAT32]
+    link_fixed, link_depth = link_error(sums, link)
+    adding = FLOAT32.unit * (any_order(sums.classes) + 2 * c + c * sums.log_total + 4.0)
+    fixed = half.unit * (math.log(sums.classes) + 2.0 * sums.log_total + 6.0 + link_fixed) + adding
+    return fixed, half.unit * (2.0 + link_depth)
+
+
+def native_error(
+    at: Point, planes: Planes, half: Precision, g: Floats, room: tuple[Floats, Floats]
+) -> Floats:
+    """Return what native half arithmetic may cost, capped at a sixth of the row's largest |g|: (n, K).
+
+    A p_j expm1(r^h_j) + 2 u_h (|s| (Q p_j + q_j) + |zeta| p_j) + 4 u_h |g_j| + a subnormal of the result
+    and of what is scaled; a softcap (1 - tanh^2 in u_h) 4 u_h (A p_j + |s| q_j) / T and 16 u_h |g_j|; for
+    z-loss
+    |zeta| p_j expm1(u_h (2 |lse| + 8)) for a rounded lse; for dense targets, each s q_k rounded to
+    within half a subnormal in the same direction and summed by log-softmax's backward,
+    eta (p_j (K + sum of max(1, w_k)) + 4). The first plane of the room is returned.
+    """
+    out, work = room
+    u, s, magnitude = half.unit, np.abs(at.by.s), at.magnitude
+    fixed, depth = native_exponent(at.sums, at.loss.link, half)
+    np.multiply(planes.d, -depth, out=out)
+    out += column(fixed)
+    np.minimum(out, ANYTHING, out=out)
+    np.expm1(out, out=out)
+    out += 2.0 * u
+    out *= planes.a
+    out *= column(magnitude)
+    np.multiply(planes.a, column(_native_sums(at, half)), out=work)
+    out += work
+    target, relative = 2.0 * u * s, 4.0 * u
+    if planes.slope is not None:
+        out *= planes.slope
+        steepest = 1.0 / at.loss.link.temperature
+        np.multiply(planes.a, column(4.0 * u * magnitude * steepest), out=work)
+        out += work
+        target, relative = 6.0 * u * s * steepest, 20.0 * u
+    if not at.q.sparse:
+        np.multiply(at.q.plane(), column(target), out=work)
+        out += work
+    peak = at.q.at_pivot if at.q.sparse else at.q.peak
+    planes.put_pivot(out, planes.at_pivot(out) + target * peak)
+    np.abs(g, out=work)
+    largest = work.max(axis=1)
+    work *= relative
+    out += work
+    out += half.smallest_subnormal * ((1.0 if at.q.sparse else 5.0) + column(magnitude))
+    np.minimum(out, NATIVE_CAP * largest[:, None], out=out)
+    return out
+
+
+def _native_sums(at: Point, half: Precision) -> Floats:
+    """Return what native half arithmetic adds for each p_j beside the exponent's error: (n,)."""
+    extra = np.zeros(len(at.sums.top))
+    if at.loss.z_loss:
+        exponent = np.minimum(half.unit * (2.0 * np.abs(at.sums.lse) + 8.0), ANYTHING)
+        extra += np.abs(at.by.zeta) * np.expm1(exponent)
+    if not at.q.sparse:
+        weights = at.loss.class_weights
+        heaviest = at.sums.classes if weights is None else float(np.maximum(weights, 1.0).sum())
+        extra += half.smallest_subnormal * (at.sums.classes + heaviest)
+    return extra
