@@ -8,13 +8,11 @@ open files and everything already read, start in milliseconds, and need no lock.
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 import signal
 import struct
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -182,7 +180,11 @@ def _serve(work: Work, numbers: Numbers, pipe: int) -> NoReturn:
         except MemoryError:
             told = {"memory": True}
         except Exception:  # noqa: BLE001 - the parent raises it
+            import traceback  # noqa: PLC0415 - only then
+
             told = {"broken": traceback.format_exc()}
+        import json  # noqa: PLC0415 - slow to import, and one process alone needs none
+
         with os.fdopen(pipe, "wb") as sent:
             sent.write(json.dumps(told).encode())
         code = 0
@@ -212,6 +214,8 @@ class _Child:
         if status:
             cause = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no result"
             raise SoftgradError(f"a worker process died ({cause}): out of memory?")
+        import json  # noqa: PLC0415 - slow to import, and one process alone needs none
+
         told: dict[str, Any] = json.loads(text)
         return told
 

@@ -27,15 +27,6 @@ PATH_LEAST = 24  # cells a path keeps, however narrow the terminal
 WORDS_LEAST = 24  # cells that running text keeps: more than any number has
 LABEL_LEAST = len("settings")  # so that roles and facts stand in one column
 
-ROUNDING = {
-    "correctly rounded": "correctly rounded arithmetic",
-    "tree": "summation in a tree",
-    "lanes": "summation in lanes",
-    "any order": "summation in some order",
-    "fused lse": "a fused logsumexp",
-    "native half": "arithmetic in half precision throughout",
-}
-
 
 def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose: bool = False) -> Text:
     """Return the whole report.
@@ -266,14 +257,9 @@ def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text
     """Return where the allowances come from, and what was not covered whole."""
     judged = [c for c in outcome.checks if verbose or c.exported or c.verdict is not Verdict.PASS]
     sampled = [c for c in outcome.checks if verbose or (c.exported and c.coverage != EVERY)]
-    explained = [(c.explained_by, c.name) for c in judged if c.explained_by is not None]
     facts = [
         *(("allowed", f"{who}: {what}") for what, who in _shared((c.tolerance, c.name) for c in judged)),
         *(("covered", f"{who}: {what}") for what, who in _shared((c.coverage, c.name) for c in sampled)),
-        *(
-            ("rounding", f"{who}: explained by {ROUNDING.get(what, what)}")
-            for what, who in _shared(explained)
-        ),
     ]
     if tolerance_given(outcome) is not None:
         facts.append(("note", f"{tolerance_given(outcome)} replaces the proven bound"))

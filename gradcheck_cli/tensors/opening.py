@@ -8,7 +8,6 @@ from gradcheck_cli.tensors.npy import MAGIC as NPY_MAGIC
 from gradcheck_cli.tensors.npy import open_npy
 from gradcheck_cli.tensors.source import Source, open_source
 from gradcheck_cli.tensors.tensor import Tensor
-from gradcheck_cli.tensors.text import open_text
 
 Opener = Callable[[Source, str], Tensor]
 
@@ -53,6 +52,8 @@ def _opener(source: Source) -> Opener:
             source.refuse(reason)
     if source.path.lower().endswith(".npy"):
         source.refuse(f"not an NPY file ({source.size} bytes): it does not begin with the NPY signature")
+    from gradcheck_cli.tensors.text import open_text  # noqa: PLC0415 - slow to import, and most are NPY
+
     return open_text
 
 

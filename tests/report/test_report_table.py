@@ -203,7 +203,6 @@ def test_where_the_allowance_comes_from_and_what_was_sampled(failed: Outcome, pa
         assert "audit: 256 of 5,120 entries, drawn with seed 0" in show(outcome, verbose=True)
     assert "difference and audit: truncation" not in show(passed)
     assert "difference and audit: truncation" in show(passed, verbose=True)
-    assert "rounding  grad: explained by summation in a tree" in show(passed)
     given = replace(passed, settings={**passed.settings, "rtol": 0.0, "atol": 1e-5})
     assert "--rtol 0 --atol 1e-05 replaces the proven bound" in show(given)
 
