@@ -90,7 +90,7 @@ class Scalar:
         places = len(mantissa.partition(".")[2])
         digits = len(mantissa.replace(".", "").lstrip("+-0"))
         asked = BY_NAME.get(compute_dtype or "", FLOAT32 if digits <= _FLOAT32_DIGITS else FLOAT64)
-        last = min(max(int(exponent or 0) - places, -400), 300)
+        last = min(max((int(exponent or 0) if value else 0) - places, -400), 300)
         rounding = 0.0 if digits >= ROUND_TRIP_DIGITS else 0.5 * 10.0**last
         return cls(value, FLOAT64, FLOAT32 if asked.half else asked, rounding, asked if asked.half else None)
 
