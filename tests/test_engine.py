@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine
+from gradcheck_cli import blocks, engine, screening
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.outcome import Outcome
 from tests.conftest import Examine
@@ -87,3 +87,17 @@ def test_a_mask_under_a_softcap_is_refused(examine: Examine) -> None:
     data["logits"][8, 2] = -np.inf
     with pytest.raises(InputError, match=r"row \[8\]: a masked class \(-inf\) under --softcap"):
         examine(data["logits"], data["labels"], {"softcap": 5.0})
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 3.0}, {"z_loss": 0.01, "reduction": "sum"}])
+@pytest.mark.parametrize("top", [0, 1, 50])
+def test_screening_changes_nothing(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], top: int
+) -> None:
+    """Passing over what is unremarkable gives the same statistics as comparing every entry in full."""
+    data = _data(900, 40)
+    logits, labels = data.pop("logits"), data.pop("labels")
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    screened = examine(logits, labels, settings | {"top": top}, **data)
+    monkeypatch.setattr(screening.Screen, "_remarkable", lambda *_: None)
+    assert _comparable(examine(logits, labels, settings | {"top": top}, **data)) == _comparable(screened)
