@@ -422,6 +422,7 @@ def _hidden_by(c: Configuration, made: Export, plant: Plant, change: float, comp
         "rounding of the capped or tempered logits": 16.0 * u * seen.reach * seen.terms if linked else 0.0,
         "exp and log of a saturated p": 32.0 * u * seen.terms,
         "sum of K terms in any order": (classes + 32.0) * u * seen.terms,
+        "rounding of logsumexp": 4.0 * u * (1.0 + seen.reach) * seen.terms,
     }
     hidden = (f"{compute.name} {name}" for name, size in sources.items() if change <= size)
     return next(hidden, UNEXPLAINED)
