@@ -86,7 +86,7 @@ class Exported:
         magnitude = 1.0 if export.name == "probs" else block.at.magnitude
         vague = int(np.count_nonzero((allowance.fixed > accuracy.VAGUE * magnitude) & block.counted))
         if export.native is not None:
-            return _Plane(export, self.tolerance, vague)
+            return _Plane(export, self.tolerance, allowance, vague)
         point, slope = block.at, 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
         if export.name == "probs":
             point, slope = accuracy.bare(block.at.sums, block.at.loss.link), 1.0
@@ -139,6 +139,7 @@ class _Plane:
 
     export: Export
     tolerance: Tolerance | None
+    affine: Allowance | None = None  # of the block, for gradients and probabilities in 16 bits
     vague: int = 0
 
     def tile(self, tile: Tile, tally: Tally) -> None:
@@ -171,8 +172,8 @@ class _Plane:
     def _allowed(self, tile: Tile, expected: Floats) -> Floats:
         at, planes, export = tile.at, tile.planes, self.export
         allowed = tile.plane(tile.room.allowed)
-        if export.name in ("grad", "probs"):
-            return self._affine(tile, expected, allowed)
+        if self.affine is not None:
+            return self._native(tile, expected, self.affine.part(tile.rows))
         arithmetic = Arithmetic(export.compute, export.native)
         if export.name == "log-probs":
             logarithms.log_probability_error(at.sums, planes.d, at.loss.link, arithmetic, allowed)
@@ -181,12 +182,12 @@ class _Plane:
             logarithms.gradient_at_probabilities_error(at, planes, arithmetic, sides, allowed)
         return _stored(allowed, expected, export)
 
-    def _affine(self, tile: Tile, expected: Floats, allowed: Floats) -> Floats:
-        point, planes = tile.at, tile.planes
+    def _native(self, tile: Tile, expected: Floats, affine: Allowance) -> Floats:
+        point, planes, allowed = tile.at, tile.planes, tile.plane(tile.room.allowed)
         if self.export.name == "probs":
             point, planes = accuracy.bare(point.sums, point.loss.link), replace(planes, slope=None)
         error, work = tile.plane(tile.room.error), tile.plane(tile.room.work)
-        exported_error(tile.at, self.export).spread(point, planes, expected, allowed, work)
+        affine.spread(point, planes, expected, allowed, work)
         if self.export.native is not None:
             allowed += half.native_error(point, planes, self.export.native, expected, (error, work))
         return allowed

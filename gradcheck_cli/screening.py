@@ -61,18 +61,20 @@ class Screen:
 
         The plane becomes the error; `refill` fills it again for those entries that are looked at closely.
         """
+        if self.rate is None:
+            self._in_full(tile, planes, expected, tally)
+            return
         error = tile.plane(tile.room.got)
         np.subtract(error, expected, out=error)
         np.abs(error, out=error)
         planes.put_pivot(error, self._nothing[: len(planes.rows)])
-        remarkable = self._remarkable(tile, planes, error, tally)
-        if remarkable is None or remarkable.size:
+        remarkable = self._remarkable(tile, planes, error, self.rate, tally)
+        if remarkable is None:
             refill(tile)
-            planes.put_pivot(tile.room.got, planes.at_pivot(expected))
-            if remarkable is None:
-                self._in_full(tile, planes, expected, tally)
-            else:
-                self._one_by_one(tile, planes, expected, remarkable, tally)
+            self._in_full(tile, planes, expected, tally)
+        elif remarkable.size:
+            refill(tile)
+            self._one_by_one(tile, planes, expected, remarkable, tally)
 
     def end(self, tally: Tally) -> None:
         """Compare the pivot column."""
@@ -81,12 +83,12 @@ class Screen:
         look = tally.look(lambda row: (start + row, int(pivot[row])))
         tally.add(compare(sides, look, np.empty_like(self.own_got), np.empty_like(self.own_got)))
 
-    def _remarkable(self, tile: Tile, planes: Planes, error: Floats, tally: Tally) -> Indices | None:
+    def _remarkable(
+        self, tile: Tile, planes: Planes, error: Floats, rate: Floats, tally: Tally
+    ) -> Indices | None:
         """Pass over what is unremarkable; return the flat indices of the rest, or None if it is much."""
-        if self.rate is None:
-            return None
         margin, relative = tally.thresholds()
-        limit = np.minimum(self.rate[tile.rows] * margin, self.size[tile.rows] * relative)
+        limit = np.minimum(rate[tile.rows] * margin, self.size[tile.rows] * relative)
         ceiling = tile.plane(tile.room.work)
         np.multiply(planes.a, limit[:, None], out=ceiling)
         quiet = np.less_equal(error, ceiling, out=tile.plane(tile.room.quiet))
@@ -120,6 +122,7 @@ class Screen:
     def _in_full(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> None:
         """Compare every entry of the tile; the pivot column, made equal, adds nothing."""
         room = tile.room
+        planes.put_pivot(room.got, planes.at_pivot(expected))
         allowed, error, work = (tile.plane(each) for each in (room.allowed, room.error, room.work))
         point = self.point.part(tile.rows)
         self.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)

@@ -61,7 +61,8 @@ class Counter:
 def spread(work: Work, pieces: int, counter: Counter, watch: AbstractContextManager[None]) -> list[Any]:
     """Return what `work` gives in each process; together they take every number below `pieces`.
 
-    As many processes as the counter has cells; each takes ascending numbers. `watch` is open while they
+    As many processes as the counter has cells; each takes ascending numbers, and none takes more once one
+    has failed. `watch` is open while they
     work; it may start a thread, so it is opened once they are forked. Where none can be forked, this process
     does it all.
 
@@ -130,6 +131,8 @@ def _attempt(work: Work, numbers: Numbers) -> dict[str, Any]:
     try:
         return {"result": work(numbers)}
     except FailedPiece as failure:
+        for _ in numbers:  # lower numbers are taken already, and the higher ones do not matter any more
+            pass
         return {"failed": [failure.number, str(failure)]}
 
 

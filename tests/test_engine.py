@@ -9,6 +9,7 @@ import pytest
 
 from gradcheck_cli import blocks, engine, screening
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.numeric import difference
 from gradcheck_cli.outcome import Outcome
 from tests.conftest import Examine
 
@@ -101,3 +102,23 @@ def test_screening_changes_nothing(
     screened = examine(logits, labels, settings | {"top": top}, **data)
     monkeypatch.setattr(screening.Screen, "_remarkable", lambda *_: None)
     assert _comparable(examine(logits, labels, settings | {"top": top}, **data)) == _comparable(screened)
+
+
+@pytest.mark.parametrize(
+    ("settings", "each"), [({"label_smoothing": 0.1}, 1), ({"softcap": 9.0}, 1), ({}, 2)]
+)
+def test_the_difference_is_computed_once_where_nothing_is_screened(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], each: int
+) -> None:
+    """Without a rate every tile is compared in full; only a screened tile may need filling again."""
+    calls = []
+    once = difference.central
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return once(*args)
+
+    monkeypatch.setattr(difference, "central", counted)
+    data = _data()
+    examine(data["logits"], data["labels"], settings | {"threads": 1})
+    assert len(calls) <= each

@@ -45,6 +45,21 @@ def test_the_lowest_failure_is_told() -> None:
         spread(work, 400, Counter(3), nullcontext())
 
 
+def test_nobody_goes_on_after_a_failure() -> None:
+    counter = Counter(2)
+
+    def work(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            if number == 5:
+                raise FailedPiece(number, "piece 5")
+            counter.add(1)
+            time.sleep(0.02)
+
+    with pytest.raises(InputError, match=r"^piece 5$"):
+        spread(work, 5000, counter, nullcontext())
+    assert counter.total() < 100
+
+
 def test_a_killed_process_is_noticed() -> None:
     parent = os.getpid()
 
