@@ -10,6 +10,7 @@ import pytest
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.outcome import Verdict
+from gradcheck_cli.report.sentence import sentence
 from tests.conftest import Examine, named
 
 Array = np.ndarray[Any, Any]
@@ -209,3 +210,12 @@ def test_a_fused_lse_passes_as_far_as_it_costs_a_thousandth(
     grad[np.arange(30), labels] -= 1
     outcome = examine(logits, labels, {"reduction": "sum"}, grad=grad)
     assert outcome.verdict is (Verdict.PASS if passes else Verdict.FAIL)
+
+
+def test_the_headline_of_what_nothing_can_be_said_of_gives_the_reason(examine: Examine) -> None:
+    logits = 1e11 * np.eye(4)
+    zeros = np.zeros((4, 4), dtype=np.float32)
+    outcome = examine(logits, np.arange(4), {"temperature": 2.0}, grad=zeros)
+    assert sentence(outcome) == (
+        "grad could not be decided: rounding alone may cost most of it (see the warning)"
+    )

@@ -138,7 +138,8 @@ def _undecided(outcome: Outcome) -> str:
     off = [c for c in outcome.checks if not c.exported and c.verdict is not Verdict.PASS]
     if not off:
         open_ = [c.name for c in outcome.checks if c.verdict is Verdict.INCONCLUSIVE]
-        return visible(f"{names(open_)} could not be decided")
+        reason = ": rounding alone may cost most of it (see the warning)" if outcome.warnings else ""
+        return visible(f"{names(open_)} could not be decided{reason}")
     first = off[0]
     meaning = RULERS.get(first.name, first.name)
     judged = "" if not any(c.exported for c in outcome.checks) else ", so no exported tensor is judged"
