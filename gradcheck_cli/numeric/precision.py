@@ -30,7 +30,7 @@ class Precision:
 
     @property
     def half(self) -> bool:
-        """Whether this is one of the 16-bit formats, whose own arithmetic is a story apart."""
+        """Whether this is one of the 16-bit formats or shorter, whose own arithmetic is a story apart."""
         return self.digits < FLOAT32.digits
 
 
@@ -38,7 +38,9 @@ FLOAT64 = Precision("float64", 53, 2.0**-1022)
 FLOAT32 = Precision("float32", 24, 2.0**-126)
 BFLOAT16 = Precision("bfloat16", 8, 2.0**-126)
 FLOAT16 = Precision("float16", 11, 2.0**-14)
-BY_NAME = {each.name: each for each in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16)}
+FLOAT8_E4M3 = Precision("float8_e4m3", 4, 2.0**-6)
+FLOAT8_E5M2 = Precision("float8_e5m2", 3, 2.0**-14)
+BY_NAME = {each.name: each for each in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)}
 
 _EXPONENT_BITS = np.int64(0x7FF0000000000000)
 
