@@ -15,6 +15,7 @@ import numpy as np
 from gradcheck_cli import exports
 from gradcheck_cli.audit import audit
 from gradcheck_cli.blocks import Grid
+from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import (
     Examination,
@@ -26,11 +27,12 @@ from gradcheck_cli.engine import (
     processors,
     silent,
 )
-from gradcheck_cli.exports import Scalar, wide_bounds
+from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
+from gradcheck_cli.grades import Grade
 from gradcheck_cli.numeric.accuracy import any_order
-from gradcheck_cli.numeric.logarithms import Arithmetic
-from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict, Warning  # noqa: A004 - JSON's word
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict
 from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
@@ -75,7 +77,7 @@ def check(
     order = Order(
         problem,
         comparisons_for(problem, tolerance),
-        None if stated is None else Arithmetic(stated.compute, stated.native),
+        None if stated is None else stated.arithmetic,
         settings.top,
         Grid.of(problem),
         progress,
@@ -94,23 +96,8 @@ def check(
         data=_data(problem),
         checks=(*own, *exported),
         seconds=time.perf_counter() - began,
-        warnings=() if tolerance else _warnings(problem, examination),
+        warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
     )
-
-
-def _warnings(problem: Problem, examination: Examination) -> tuple[Warning, ...]:
-    """Return what the bounds cannot tell about the exports."""
-    vague = [
-        Warning(
-            "nothing-sure",
-            f"{export.name}: in {count:,} of {problem.rows:,} rows {export.compute.name} arithmetic may cost "
-            "a sixth of an entry and more (logits far from 0 under a temperature, softcap or z-loss, or very "
-            "many classes), so nothing can be said of them; --rtol and --atol judge without bounds",
-        )
-        for export in problem.exports
-        if (count := examination.findings[export.name].vague)
-    ]
-    return (*vague, *wide_bounds(problem.exports, problem.classes))
 
 
 def _tolerance(settings: Settings) -> Tolerance | None:
@@ -195,7 +182,8 @@ def _stated_loss(problem: Problem, stated: Scalar, total: Total, tolerance: Tole
     got = np.array([[stated.value]])
     with np.errstate(all="ignore"):
         look = Look(lambda _: (0, 0), None if stated.rounding else stated.grid, 1)
-        return compare(Sides(got, expected, allowed), look, np.empty((1, 1)), np.empty((1, 1)))
+        finding = compare(Sides(got, expected, allowed), look, np.empty((1, 1)), np.empty((1, 1)))
+    return replace(finding, grade=Grade(Model.NONE))  # one number says nothing of how it was summed
 
 
 def _placing(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
-from gradcheck_cli.errors import InputError
+from gradcheck_cli.bounds import ACCEPTED, Ladder
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
-from gradcheck_cli.numeric import accuracy, cross_entropy, half, logarithms
-from gradcheck_cli.numeric.allowance import Allowance
-from gradcheck_cli.numeric.cross_entropy import Point
-from gradcheck_cli.numeric.logarithms import REFERENCE, Arithmetic
-from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
-from gradcheck_cli.numeric.softmax import DEEPEST
+from gradcheck_cli.grades import ARITHMETIC, Grade, tightest
+from gradcheck_cli.numeric import cross_entropy, half, logarithms
+from gradcheck_cli.numeric.logarithms import Arithmetic
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.numeric.precision import Floats, Precision
+from gradcheck_cli.numeric.softmax import DEEPEST, Planes
+from gradcheck_cli.refusals import Flags
 from gradcheck_cli.screening import Screen
 
 
@@ -80,48 +82,69 @@ class Exported:
     def begin(self, block: Block) -> Judge:
         """Screen gradients and probabilities by their affine allowance; compare others in full."""
         export = self.export
-        if self.tolerance is not None or export.name not in ("grad", "probs"):
-            return _Plane(export, self.tolerance)
-        allowance = exported_error(block.at, export)
-        magnitude = 1.0 if export.name == "probs" else block.at.magnitude
-        vague = int(np.count_nonzero((allowance.fixed > accuracy.VAGUE * magnitude) & block.counted))
-        if export.native is not None:
-            return _Plane(export, self.tolerance, allowance, vague)
-        point, slope = block.at, 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
-        if export.name == "probs":
-            point, slope = accuracy.bare(block.at.sums, block.at.loss.link), 1.0
-        own = allowance.at_pivot(point, slope, slope * point.own_gradient)
-        return _Screened(export, Screen.of(block, point, allowance, own), vague)
+        if self.tolerance is not None:
+            return _Tolerated(export, self.tolerance)
+        if export.name not in ("grad", "probs"):
+            return _Logarithmic(export)
+        ladder = Ladder(block, export)
+        known = _Known(ladder, block)
+        if export.native is not None or export.flushes:
+            return _Half(export, ladder, known)
+        return _Screened(export, Screen.of(block, ladder.point, ladder.bound(ACCEPTED), ladder), known)
 
 
-def exported_error(at: Point, export: Export) -> Allowance:
-    """Return reference error, compute model and storage together: all of the bound but native half."""
-    any_order = accuracy.any_order(at.sums.classes)
-    if export.name == "probs":
-        link, own = at.loss.link, accuracy.pairwise(at.sums.classes)
-        whole = accuracy.probability_error(at.sums, link, export.compute, any_order)
-        whole += accuracy.probability_error(at.sums, link, FLOAT64, own)
-        at = accuracy.bare(at.sums, link)
-    else:
-        whole = accuracy.reference_error(at) + accuracy.gradient_error(at, export.compute, any_order)
-    fused = accuracy.fused_lse_error(at, export.compute)
-    whole = replace(whole, fixed=whole.fixed + fused)
-    if export.grid is not export.compute:
-        whole = whole.stored(export.grid)
-    return whole.rounded(*rounding(export.decimals))
+def expected_of(export: Export, tile: Tile) -> tuple[Planes, Floats]:
+    """Return the planes an export depends on, and what it should hold: (n, K)."""
+    planes, name = tile.planes, export.name
+    if name == "grad":
+        return planes, tile.g
+    if name == "probs":
+        return replace(planes, slope=None), planes.a
+    if name == "grad-probs":
+        return planes, cross_entropy.gradient_at_probabilities(tile.at, planes, np.empty_like(planes.a))
+    logs = planes.d - tile.at.sums.log_total[:, None]
+    logs[planes.d <= DEEPEST] = -np.inf
+    return planes, logs
+
+
+def grade(
+    finding: Finding, error: Floats, tally: Tally, export: Export, spread: Callable[[Model], Floats]
+) -> None:
+    """Note the tightest model that explains errors whose allowance is not affine in the probabilities."""
+    if finding.failing:
+        tally.needs(Model.NONE)
+        return
+    ways = ARITHMETIC if export.native is None else (*ARITHMETIC, Model.NATIVE_HALF)
+    tally.needs(tightest(tally.model, ways, lambda model: bool((error <= spread(model)).all())))
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is known of a block's rows before a single entry is read."""
+
+    ladder: Ladder
+    block: Block
+
+    def add_to(self, tally: Tally) -> None:
+        """Add it to what is found."""
+        tally.needs(self.ladder.export.finest)
+        counted = self.block.counted
+        hides = self.ladder.hides()[counted]
+        hidden = int(np.count_nonzero(hides >= 1.0))
+        grade = Grade(hides=float(hides.max(initial=0.0)), hidden=hidden, clear=hides.size - hidden)
+        tally.add(Finding(vague=int(np.count_nonzero(self.ladder.vague() & counted)), grade=grade))
 
 
 @dataclass(frozen=True, eq=False)
 class _Screened:
     export: Export
     screen: Screen
-    vague: int
+    known: _Known
 
     def tile(self, tile: Tile, tally: Tally) -> None:
         self._fill(tile)
-        planes, expected = tile.planes, tile.g
-        if self.export.name == "probs":
-            planes, expected = replace(planes, slope=None), planes.a
+        planes, expected = expected_of(self.export, tile)
+        tally.count_ulps(tile.start, tile.plane(tile.room.got), expected)
         self.screen.gather(tile, planes, expected)
         self.screen.compare(tile, planes, expected, tally, self._fill)
 
@@ -130,70 +153,127 @@ class _Screened:
 
     def end(self, tally: Tally) -> None:
         self.screen.end(tally)
-        tally.add(Finding(vague=self.vague))
+        self.known.add_to(tally)
 
 
 @dataclass(frozen=True, eq=False)
-class _Plane:
-    """Every entry compared in full, each with an allowance worked out for it."""
+class _Tolerated:
+    """Every entry against the tolerance the user gave."""
 
     export: Export
-    tolerance: Tolerance | None
-    affine: Allowance | None = None  # of the block, for gradients and probabilities in 16 bits
-    vague: int = 0
+    tolerance: Tolerance
 
     def tile(self, tile: Tile, tally: Tally) -> None:
-        room = tile.room
-        got = tile.plane(room.got)
-        room.read(self.export.rows, tile.start, got)
-        expected = self._expected(tile)
-        if self.tolerance is not None:
-            allowed = self.tolerance.spread(expected, tile.plane(room.allowed))
-        else:
-            allowed = self._allowed(tile, expected)
-        look = tally.look(tile.place)
-        tally.add(compare(Sides(got, expected, allowed), look, tile.plane(room.error), tile.plane(room.work)))
+        got = _got(self.export, tile)
+        _, expected = expected_of(self.export, tile)
+        tally.count_ulps(tile.start, got, expected)
+        allowed = self.tolerance.spread(expected, tile.plane(tile.room.allowed))
+        tally.add(_compared(tile, tally, Sides(got, expected, allowed)))
 
     def end(self, tally: Tally) -> None:
-        tally.add(Finding(vague=self.vague))
+        """Every entry has been seen, and nothing is graded by a tolerance."""
+        tally.needs(Model.NONE)
 
-    def _expected(self, tile: Tile) -> Floats:
-        planes, name = tile.planes, self.export.name
-        if name == "grad":
-            return tile.g
-        if name == "probs":
-            return planes.a
-        if name == "grad-probs":
-            return cross_entropy.gradient_at_probabilities(tile.at, planes, np.empty_like(planes.a))
-        logs = planes.d - tile.at.sums.log_total[:, None]
-        logs[planes.d <= DEEPEST] = -np.inf
-        return logs
 
-    def _allowed(self, tile: Tile, expected: Floats) -> Floats:
-        at, planes, export = tile.at, tile.planes, self.export
-        allowed = tile.plane(tile.room.allowed)
-        if self.affine is not None:
-            return self._native(tile, expected, self.affine.part(tile.rows))
-        arithmetic = Arithmetic(export.compute, export.native)
-        if export.name == "log-probs":
-            logarithms.log_probability_error(at.sums, planes.d, at.loss.link, arithmetic, allowed)
-        else:
-            sides = (tile.plane(tile.room.got), expected)
-            logarithms.gradient_at_probabilities_error(at, planes, arithmetic, sides, allowed)
-        return _stored(allowed, expected, export)
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """Every entry of a 16-bit export, whose own arithmetic has an allowance that is not affine."""
 
-    def _native(self, tile: Tile, expected: Floats, affine: Allowance) -> Floats:
-        point, planes, allowed = tile.at, tile.planes, tile.plane(tile.room.allowed)
-        if self.export.name == "probs":
-            point, planes = accuracy.bare(point.sums, point.loss.link), replace(planes, slope=None)
-        error, work = tile.plane(tile.room.error), tile.plane(tile.room.work)
-        affine.spread(point, planes, expected, allowed, work)
+    export: Export
+    ladder: Ladder
+    known: _Known
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        got, room = _got(self.export, tile), tile.room
+        planes, expected = expected_of(self.export, tile)
+        tally.count_ulps(tile.start, got, expected)
+        error, work, allowed = (tile.plane(each) for each in (room.error, room.work, room.allowed))
+        np.abs(np.subtract(got, expected, out=error), out=error)
+        point = self.ladder.point.part(tile.rows)
+
+        def spread(model: Model) -> Floats:
+            bound = self.ladder.bound(model)
+            bound.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)
+            planes.put_pivot(allowed, bound.own[tile.rows])
+            if self.export.flushes:
+                np.maximum(allowed, self.export.grid.smallest_normal, out=allowed, where=got == 0.0)
+            return allowed
+
+        def explains(model: Model) -> bool:
+            return bool((error <= spread(model)).all())
+
+        model = tightest(tally.model, (*ARITHMETIC, ACCEPTED), explains)
+        seen = self._seen(model, error > spread(ACCEPTED), planes, Sides(got, expected, allowed))
         if self.export.native is not None:
             allowed += half.native_error(point, planes, self.export.native, expected, (error, work))
-        return allowed
+        finding = _compared(tile, tally, Sides(got, expected, allowed))
+        tally.add(replace(finding, grade=replace(seen, model=Model.NONE) if finding.failing else seen))
+
+    def _seen(self, model: Model, strained: Flags, planes: Planes, sides: Sides) -> Grade:
+        """Return what a tile shows of an export before its own arithmetic is allowed for."""
+        there, count = sides.expected != 0.0, int(np.count_nonzero(strained))
+        at_pivot = np.count_nonzero(strained[planes.rows, planes.pivot])
+        told = not self.export.inferred  # then 16-bit arithmetic is what the user says it is
+        return Grade(
+            Model.NATIVE_HALF if count else model,
+            nonzero=int(np.count_nonzero(there)),
+            strained=0 if told else count,
+            strained_at_pivot=0 if told else int(at_pivot),
+            flushed=int(np.count_nonzero((sides.got == 0.0) & there)),
+        )
+
+    def end(self, tally: Tally) -> None:
+        self.known.add_to(tally)
 
 
-def _stored(allowed: Floats, expected: Floats, export: Export) -> Floats:
+@dataclass(frozen=True, eq=False)
+class _Logarithmic:
+    """Every entry of log-probabilities or of dE/da, each with an allowance worked out for it."""
+
+    export: Export
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        got = _got(self.export, tile)
+        _, expected = expected_of(self.export, tile)
+        tally.count_ulps(tile.start, got, expected)
+        by = self.export.arithmetic
+        finding = _compared(tile, tally, Sides(got, expected, self._allowed(tile, expected, by)))
+        tally.add(finding)
+        plain = replace(by, native=None)
+        error = tile.plane(tile.room.error)
+        grade(
+            finding,
+            error,
+            tally,
+            self.export,
+            lambda model: self._allowed(tile, expected, replace(plain, model=model)),
+        )
+
+    def end(self, tally: Tally) -> None:
+        tally.needs(self.export.finest)
+
+    def _allowed(self, tile: Tile, expected: Floats, by: Arithmetic) -> Floats:
+        at, planes = tile.at, tile.planes
+        allowed = tile.plane(tile.room.allowed)
+        if self.export.name == "log-probs":
+            logarithms.log_probability_error(at.sums, planes.d, at.loss.link, by, allowed)
+        else:
+            sides = (tile.plane(tile.room.got), expected)
+            logarithms.gradient_at_probabilities_error(at, planes, by, sides, allowed)
+        return stored(allowed, expected, self.export)
+
+
+def _got(export: Export, tile: Tile) -> Floats:
+    got = tile.plane(tile.room.got)
+    tile.room.read(export.rows, tile.start, got)
+    return got
+
+
+def _compared(tile: Tile, tally: Tally, sides: Sides) -> Finding:
+    return compare(sides, tally.look(tile.place), tile.plane(tile.room.error), tile.plane(tile.room.work))
+
+
+def stored(allowed: Floats, expected: Floats, export: Export) -> Floats:
     """Add storage and printing to an allowance that is not affine in the probabilities."""
     relative, absolute = rounding(export.decimals)
     size = np.abs(expected)
@@ -201,70 +281,3 @@ def _stored(allowed: Floats, expected: Floats, export: Export) -> Floats:
     allowed *= 1.0 + export.grid.unit
     allowed += (export.grid.unit + relative) * size + absolute + export.grid.smallest_subnormal
     return allowed
-
-
-@dataclass(frozen=True, eq=False)
-class RowLosses:
-    """Exported losses of the rows, before any reduction and without upstream, against the truth."""
-
-    export: Export
-    tolerance: Tolerance | None = None
-    name: str = "loss"
-
-    @property
-    def grid(self) -> Precision:
-        """Return the grid of the export."""
-        return self.export.grid
-
-    def begin(self, block: Block) -> Judge:
-        """Compare the rows at the end."""
-        return _RowLosses(self, block, RowLoss(block))
-
-
-class RowLoss:
-    """The losses of a block's rows, gathered from its tiles."""
-
-    def __init__(self, block: Block) -> None:
-        self.block = block
-        self.plain = np.empty(block.size)
-
-    def gather(self, tile: Tile) -> None:
-        """Take the cross-entropy of a tile's rows."""
-        self.plain[tile.rows] = cross_entropy.losses(tile.at, tile.planes.d, tile.plane(tile.room.work))
-
-    def shares(
-        self, arithmetic: Arithmetic, divisor: float = 1.0, z_divisor: float = 1.0
-    ) -> tuple[Floats, Floats]:
-        """Return each row's share of the loss, 0 where ignored, and its allowance: (n,), (n,)."""
-        at, counted = self.block.at, self.block.counted
-        square = at.loss.z_loss * np.square(at.sums.lse)
-        allowed = logarithms.loss_error(at, self.plain, REFERENCE)
-        allowed += logarithms.loss_error(at, self.plain, arithmetic)
-        share = (self.plain / divisor + square / z_divisor) * counted
-        allowed = allowed * counted / min(divisor, z_divisor)
-        beyond = np.flatnonzero(~(np.isfinite(share) & np.isfinite(allowed)))
-        if beyond.size:
-            raise InputError(f"row {self.block.start + int(beyond[0])}: its loss is too large for float64")
-        return share, allowed
-
-
-@dataclass(frozen=True, eq=False)
-class _RowLosses:
-    of: RowLosses
-    block: Block
-    losses: RowLoss
-
-    def tile(self, tile: Tile, tally: Tally) -> None:  # noqa: ARG002 - compared at the end
-        self.losses.gather(tile)
-
-    def end(self, tally: Tally) -> None:
-        export, start = self.of.export, self.block.start
-        got = np.empty(self.block.size)
-        export.rows.read(start, start + self.block.size, got)
-        expected, allowed = self.losses.shares(Arithmetic(export.compute, export.native))
-        if self.of.tolerance is not None:
-            self.of.tolerance.spread(expected, allowed)
-        else:
-            allowed = _stored(allowed, expected, export)
-        look = tally.look(lambda row: (start + row, 0))
-        tally.add(compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got)))

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Grid, Room, work_out
-from gradcheck_cli.comparisons import Comparison, Exported, RowLoss, RowLosses, Tolerance
+from gradcheck_cli.comparisons import Comparison, Exported, Tolerance
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum, Finding, Tally
+from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.losses import RowLoss, RowLosses
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
@@ -92,6 +94,11 @@ class Order:
     progress: Progress = silent
 
     @property
+    def stride(self) -> int:
+        """Return how many rows come to one whose errors are counted in ulps."""
+        return max(1, self.problem.rows * self.problem.classes // SAMPLE)
+
+    @property
     def depth(self) -> bool:
         """Whether anything asks how deep an entry lies, so that d must be kept beside exp(d)."""
         problem = self.problem
@@ -147,7 +154,7 @@ def examine(order: Order, processes: int) -> Examination:
 def _walk(order: Order, blocks: Iterator[int], counter: Counter) -> Examination:
     """Work through blocks until there are none, and return what they show together."""
     room = Room.of(order.problem, order.grid, depth=order.depth)
-    tallies = {each.name: Tally(each.grid, order.top) for each in order.comparisons}
+    tallies = {each.name: Tally(each.grid, order.top, order.stride) for each in order.comparisons}
     total = None
     with np.errstate(all="ignore"):
         for number in blocks:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.errors import InputError, UsageError
+from gradcheck_cli.numeric.logarithms import Arithmetic
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import (
     BFLOAT16,
     BY_NAME,
+    FLOAT8_E4M3,
+    FLOAT8_E5M2,
     FLOAT16,
     FLOAT32,
     FLOAT64,
@@ -18,13 +22,12 @@ from gradcheck_cli.numeric.precision import (
     on_float16,
     on_float32,
 )
-from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
 from gradcheck_cli.tensors import Decimals, Rows
 from gradcheck_cli.visible import visible
 
 _LOOK = 1 << 16  # entries looked at together for the grid
 _LONGEST_NUMBER = 400  # characters
-_WIDE = 1e-3  # share of an entry from which the bound of a sum is worth a warning
+_FLUSHED = (FLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)  # formats so short that gradients are subnormal in them
 _ENOUGH = 8  # values other than 0 that a narrower grid must be seen on
 ROUND_TRIP_DIGITS = 17  # decimal digits that hold every float64
 _FLOAT32_DIGITS = 9  # decimal digits that hold every float32
@@ -40,11 +43,26 @@ class Export:
     compute: Precision
     native: Precision | None  # 16-bit arithmetic that may explain it
     decimals: Decimals | None
+    logits: Precision | None = None  # what the logits were rounded to after the exporter had worked on them
+    flushes: bool = False  # whether no value lies below the smallest normal number of the grid
+    inferred: bool = True  # whether nobody said what it was computed in
+
+    @property
+    def finest(self) -> Model:
+        """Return the best accuracy that can be told: softgrad's own is no better than float64."""
+        return Model.TREE if self.compute is FLOAT64 else Model.CORRECTLY_ROUNDED
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Return the loosest arithmetic that may explain it, for what is not affine in the probabilities."""
+        return Arithmetic(self.compute, self.native, logits=self.logits)
 
     @property
     def tolerance(self) -> str:
         """Say in words what the proven allowance takes into account."""
         words = f"{self.compute.name} arithmetic in any order"
+        if self.logits is not None:
+            words = f"logits rounded to {self.logits.name}, {words}"
         if self.native is not None:
             words += f" or native {self.native.name}"
         if self.grid is not self.compute:
@@ -63,6 +81,12 @@ class Scalar:
     compute: Precision
     rounding: float  # half a unit of the last digit shown
     native: Precision | None = None
+    logits: Precision | None = None  # as of an export
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """Return the arithmetic that may explain it."""
+        return Arithmetic(self.compute, self.native, logits=self.logits)
 
     @property
     def tolerance(self) -> str:
@@ -101,7 +125,7 @@ class Scalar:
         export.rows.read(0, 1, value)
         relative, absolute = rounding(export.decimals)
         error = relative * abs(float(value[0])) + absolute
-        return cls(float(value[0]), export.grid, export.compute, error, export.native)
+        return cls(float(value[0]), export.grid, export.compute, error, export.native, export.logits)
 
 
 def printed(decimals: Decimals) -> str:
@@ -126,21 +150,7 @@ def rounding(decimals: Decimals | None) -> tuple[float, float]:
     return 0.5 * 10.0 ** (1 - decimals.significant), 0.0
 
 
-def wide_bounds(exports: tuple[Export, ...], classes: int) -> tuple[Warning, ...]:
-    """Return a warning where summing the classes in any order may cost more than anybody would accept."""
-    warnings = []
-    for export in exports:
-        cost = (classes - 1) * export.compute.unit
-        if cost > _WIDE:
-            told = (
-                f"{export.name}: {export.compute.name} sums of {classes:,} classes in any order may cost "
-                f"{100 * cost:.2g} % of an entry; smaller errors are not seen"
-            )
-            warnings.append(Warning("wide-bound", told))
-    return tuple(warnings)
-
-
-def identify(name: str, rows: Rows, compute_dtype: str | None) -> Export:
+def identify(name: str, rows: Rows, compute_dtype: str | None, logits_rounded: str | None = None) -> Export:
     """Return the export with the grid its values sit on and the arithmetic that may explain it.
 
     People upcast to save: a float32 file whose values are all bfloat16 numbers is judged as bfloat16.
@@ -153,11 +163,28 @@ def identify(name: str, rows: Rows, compute_dtype: str | None) -> Export:
     grid = _grid(rows)
     compute, native = grid, None
     if grid.half:
-        compute, native = FLOAT32, grid
+        compute, native = FLOAT32, (grid if grid in (FLOAT16, BFLOAT16) else BFLOAT16)
     if compute_dtype is not None:
         asked = BY_NAME[compute_dtype]
         compute, native = (FLOAT32, asked) if asked.half else (asked, None)
-    return Export(name, rows, grid, compute, native, rows.tensor.decimals)
+    hidden = None if logits_rounded is None else BY_NAME[logits_rounded]
+    flushes = grid in _FLUSHED and not _any_subnormal(rows, grid)
+    return Export(
+        name, rows, grid, compute, native, rows.tensor.decimals, hidden, flushes, compute_dtype is None
+    )
+
+
+def _any_subnormal(rows: Rows, grid: Precision) -> bool:
+    """Tell whether a value lies between 0 and the smallest normal number, so that nothing flushes there."""
+    step = min(max(1, _LOOK // rows.classes), rows.count)
+    room = np.empty((step, rows.classes) if rows.axis is not None else step)
+    for start in range(0, rows.count, step):
+        size = room[: min(step, rows.count - start)]
+        rows.read(start, start + len(size), size)
+        np.abs(size, out=size)
+        if np.any((size > 0.0) & (size < grid.smallest_normal)):
+            return True
+    return False
 
 
 def _grid(rows: Rows) -> Precision:

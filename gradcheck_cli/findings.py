@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.grades import NO_GRADE, Grade, ulp_bins
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
 
 Place = Callable[[int], tuple[int, int]]
@@ -48,6 +50,7 @@ class Finding:
     max_margin: float = 0.0
     worst: tuple[Entry, ...] = ()
     vague: int = 0  # rows of which the bounds can say nothing
+    grade: Grade = NO_GRADE
 
     def merge(self, other: Finding, top: int) -> Finding:
         """Return the finding on both sets of entries, keeping the `top` worst of them."""
@@ -60,16 +63,19 @@ class Finding:
             max(self.max_margin, other.max_margin),
             tuple(sorted(self.worst + other.worst, key=lambda entry: entry.rank)[:top]),
             self.vague + other.vague,
+            self.grade.merge(other.grade),
         )
 
     def record(self) -> dict[str, Any]:
         """Return the finding as plain numbers, for another process."""
-        return {**vars(self), "worst": [list(vars(entry).values()) for entry in self.worst]}
+        worst = [list(vars(entry).values()) for entry in self.worst]
+        return {**vars(self), "worst": worst, "grade": self.grade.record()}
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> Finding:
         """Return the finding that :meth:`record` wrote down."""
-        return cls(**{**record, "worst": tuple(Entry(*entry) for entry in record["worst"])})
+        worst = tuple(Entry(*entry) for entry in record["worst"])
+        return cls(**{**record, "worst": worst, "grade": Grade.of_record(record["grade"])})
 
     def bar(self, top: int) -> float:
         """Return the margin that an entry must reach to be among the `top` worst."""
@@ -176,20 +182,43 @@ def _worst(sides: Sides, error: Floats, margin: Floats, look: Look) -> tuple[Ent
     return tuple(entries)
 
 
-_A_HAIR_LESS = 1.0 - 2.0**-48
+A_HAIR_LESS = 1.0 - 2.0**-48
 
 
 class Tally:
     """The finding of one process as it grows, and what is already known to be unremarkable."""
 
-    def __init__(self, grid: Precision | None, top: int) -> None:
+    def __init__(self, grid: Precision | None, top: int, stride: int = 1) -> None:
         self.finding = Finding()
         self.grid = grid
         self.top = top
+        self._stride = stride  # one row in so many is counted in ulps
 
     def add(self, finding: Finding) -> None:
         """Merge what some entries show."""
         self.finding = self.finding.merge(finding, self.top)
+
+    @property
+    def model(self) -> Model:
+        """Return the tightest model that explains everything so far."""
+        return self.finding.grade.model
+
+    def needs(self, model: Model) -> None:
+        """Note the tightest model that explains some entries."""
+        if model > self.model:
+            self._add_grade(Grade(model))
+
+    def count_ulps(self, start: int, got: Floats, expected: Floats) -> None:
+        """Count the errors of the rows from `start` on in ulps, where their turn comes."""
+        first = -start % self._stride
+        if self.grid is None or first >= len(got):
+            return
+        chosen = slice(first, None, self._stride)
+        bins = ulp_bins(np.ascontiguousarray(got[chosen]), np.ascontiguousarray(expected[chosen]), self.grid)
+        self._add_grade(Grade(ulps=bins))
+
+    def _add_grade(self, grade: Grade) -> None:
+        self.finding = replace(self.finding, grade=self.finding.grade.merge(grade))
 
     def look(self, place: Place) -> Look:
         """Return how to compare entries at a place."""
@@ -213,7 +242,7 @@ class Tally:
         relative = self.finding.max_rel
         if self.grid is not None:
             relative = min(relative, (self.finding.max_ulp or 0.0) * 2.0**-self.grid.digits)
-        return margin * _A_HAIR_LESS, relative * _A_HAIR_LESS
+        return margin * A_HAIR_LESS, relative * A_HAIR_LESS
 
 
 @dataclass(frozen=True, eq=False)

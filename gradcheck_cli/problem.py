@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -249,6 +250,7 @@ def _exports(
     settings: Settings,
 ) -> tuple[tuple[Export, ...], Scalar | None]:
     """Return what is to be judged: tensors, and a stated scalar loss."""
+    known = partial(identify, compute_dtype=settings.compute_dtype, logits_rounded=settings.logits_rounded)
     exports = []
     for name in PLANES:
         tensor = tensors.get(name)
@@ -258,7 +260,7 @@ def _exports(
             raise InputError(
                 f"{_shape(tensor)}, but {_shape(logits.tensor)}: {name} must have the same shape"
             )
-        exports.append(identify(name, Rows(tensor, logits.axis), settings.compute_dtype))
+        exports.append(known(name, Rows(tensor, logits.axis)))
     if "grad-probs" in tensors and settings.z_loss:
         raise UsageError("--grad-probs with --z-loss: z-loss is no function of the probabilities")
     stated = scalars.get("loss")
@@ -266,9 +268,9 @@ def _exports(
     if tensor is not None:
         rows = Rows(tensor, None)
         if rows.count > 1 or settings.reduction == "none":
-            exports.append(identify("loss", _per_row(tensor, outer, logits.tensor), settings.compute_dtype))
+            exports.append(known("loss", _per_row(tensor, outer, logits.tensor)))
         else:
-            stated = Scalar.read(identify("loss", rows, settings.compute_dtype))
+            stated = Scalar.read(known("loss", rows))
     if stated is not None and settings.reduction == "none" and logits.count > 1:
         raise UsageError("--loss with --reduction none needs one loss for each row, not a single number")
     return tuple(exports), stated

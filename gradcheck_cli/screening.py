@@ -2,8 +2,9 @@
 
 Outside the pivot column of a row, allowed_j >= rate a_j and |g_j| = size a_j. So `error <= limit a` with
 limit = min(rate margin, size relative), margin and relative being what is already on record, tells that no
-entry adds anything to the statistics. What is left is looked at entry by entry, or as a whole tile where it
-is much. The result is the same as if every entry had been compared in full.
+entry adds anything to the statistics; the rate of the tightest model that explains all so far is a third
+limit. What is left is looked at entry by entry, or as a whole tile where it is much. The result is the same
+as if every entry had been compared in full.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
-from gradcheck_cli.findings import Sides, Tally, compare
-from gradcheck_cli.numeric.allowance import Allowance
+from gradcheck_cli.bounds import ACCEPTED, Bound, Ladder
+from gradcheck_cli.findings import A_HAIR_LESS, Finding, Sides, Tally, compare
+from gradcheck_cli.grades import ARITHMETIC, tightest
 from gradcheck_cli.numeric.cross_entropy import Point
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes
 
@@ -32,8 +35,8 @@ class Screen:
 
     block: Block
     point: Point
-    allowance: Allowance
-    own_allowed: Floats  # (n,)
+    bound: Bound
+    ladder: Ladder | None  # the tighter bounds, where the comparison is graded
     own_got: Floats  # (n,) filled tile by tile
     own_expected: Floats  # (n,) likewise
     rate: Floats | None  # (n,) None where the allowance has terms that do not shrink with a_j
@@ -41,13 +44,13 @@ class Screen:
     _nothing: Floats  # (n,) zeros
 
     @classmethod
-    def of(cls, block: Block, point: Point, allowance: Allowance, own_allowed: Floats) -> Screen:
+    def of(cls, block: Block, point: Point, bound: Bound, ladder: Ladder | None = None) -> Screen:
         """Return the screen of a block."""
         size = np.abs(point.coefficient)
         plain = point.loss.link.softcap is None and point.q.sparse
-        rate = allowance.fixed + allowance.relative * size if plain else None
+        rate = _rate(bound, size) if plain else None
         own_got, own_expected, nothing = np.zeros((3, block.size))
-        return cls(block, point, allowance, own_allowed, own_got, own_expected, rate, size, nothing)
+        return cls(block, point, bound, ladder, own_got, own_expected, rate, size, nothing)
 
     def gather(self, tile: Tile, planes: Planes, expected: Floats) -> None:
         """Take the pivot column out of the room's plane `got`."""
@@ -79,9 +82,28 @@ class Screen:
     def end(self, tally: Tally) -> None:
         """Compare the pivot column."""
         pivot, start = self.point.sums.pivot, self.block.start
-        sides = Sides(self.own_got, self.own_expected, self.own_allowed)
+        sides = Sides(self.own_got, self.own_expected, self.bound.own)
         look = tally.look(lambda row: (start + row, int(pivot[row])))
-        tally.add(compare(sides, look, np.empty_like(self.own_got), np.empty_like(self.own_got)))
+        error = np.empty_like(self.own_got)
+        finding = compare(sides, look, error, np.empty_like(error))
+        self._grade(finding, error, tally, lambda bound: bound.own)
+        tally.add(finding)
+
+    def _grade(
+        self, finding: Finding, error: Floats, tally: Tally, spread: Callable[[Bound], Floats]
+    ) -> None:
+        """Note the tightest model that explains the errors of a comparison."""
+        ladder = self.ladder
+        if ladder is None:
+            return
+        if finding.failing:
+            tally.needs(Model.NONE)
+            return
+
+        def explains(model: Model) -> bool:
+            return bool((error <= spread(ladder.bound(model))).all())
+
+        tally.needs(tightest(tally.model, (*ARITHMETIC, ACCEPTED), explains))
 
     def _remarkable(
         self, tile: Tile, planes: Planes, error: Floats, rate: Floats, tally: Tally
@@ -89,6 +111,9 @@ class Screen:
         """Pass over what is unremarkable; return the flat indices of the rest, or None if it is much."""
         margin, relative = tally.thresholds()
         limit = np.minimum(rate[tile.rows] * margin, self.size[tile.rows] * relative)
+        if self.ladder is not None and tally.model < ACCEPTED:
+            tight = _rate(self.ladder.bound(tally.model), self.size)[tile.rows]
+            np.minimum(limit, A_HAIR_LESS * tight, out=limit)
         ceiling = tile.plane(tile.room.work)
         np.multiply(planes.a, limit[:, None], out=ceiling)
         quiet = np.less_equal(error, ceiling, out=tile.plane(tile.room.quiet))
@@ -114,10 +139,15 @@ class Screen:
         of_block = rows + tile.rows.start
         point = self.point.part(of_block)
         allowed, error, work = np.empty((3, len(at), 1))
-        self.allowance.part(of_block).outside_pivot(point, single, right, allowed, work)
-        sides = Sides(tile.room.got[rows, columns][:, None], right, allowed)
+
+        def spread(bound: Bound) -> Floats:
+            return bound.allowance.part(of_block).outside_pivot(point, single, right, allowed, work)
+
+        sides = Sides(tile.room.got[rows, columns][:, None], right, spread(self.bound))
         look = tally.look(lambda position: (tile.start + int(rows[position]), int(columns[position])))
-        tally.add(compare(sides, look, error, work))
+        finding = compare(sides, look, error, work)
+        self._grade(finding, error, tally, spread)
+        tally.add(finding)
 
     def _in_full(self, tile: Tile, planes: Planes, expected: Floats, tally: Tally) -> None:
         """Compare every entry of the tile; the pivot column, made equal, adds nothing."""
@@ -125,8 +155,18 @@ class Screen:
         planes.put_pivot(room.got, planes.at_pivot(expected))
         allowed, error, work = (tile.plane(each) for each in (room.allowed, room.error, room.work))
         point = self.point.part(tile.rows)
-        self.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)
-        planes.put_pivot(allowed, self.own_allowed[tile.rows])
-        sides = Sides(tile.plane(room.got), expected, allowed)
+
+        def spread(bound: Bound) -> Floats:
+            bound.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)
+            planes.put_pivot(allowed, bound.own[tile.rows])
+            return allowed
+
+        sides = Sides(tile.plane(room.got), expected, spread(self.bound))
         finding = compare(sides, tally.look(tile.place), error, work)
+        self._grade(finding, error, tally, spread)
         tally.add(replace(finding, entries=finding.entries - len(planes.rows)))
+
+
+def _rate(bound: Bound, size: Floats) -> Floats:
+    """Return what an allowance is at least, for each a_j: (n,)."""
+    return bound.allowance.fixed + bound.allowance.relative * size

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
+from gradcheck_cli.bounds import Bound
 from gradcheck_cli.comparisons import Judge
 from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
@@ -30,7 +31,7 @@ class Difference:
         allowance = ruler.difference_error(block.at)
         slope = None if block.room.slope is None else block.at_pivot(block.room.slope)
         own = ruler.difference_at_pivot(block.at, allowance, 1.0 if slope is None else slope)
-        screen = Screen.of(block, block.at, allowance, own)
+        screen = Screen.of(block, block.at, Bound(allowance, own))
         screen.own_got[:] = difference.central_at_pivot(block.at, slope)
         screen.own_expected[:] = block.at.own_gradient * (1.0 if slope is None else slope)
         return _Difference(screen)

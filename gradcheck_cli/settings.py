@@ -13,6 +13,7 @@ from gradcheck_cli.errors import UsageError
 
 REDUCTIONS = ("mean", "sum", "none", "batch", "full")
 COMPUTE_DTYPES = ("float64", "float32", "bfloat16", "float16")
+ROUNDED_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3", "float8_e5m2")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,13 @@ class Settings:
         "the exported values.",
         group=JUDGING,
         choices=COMPUTE_DTYPES,
+    )
+    logits_rounded: str | None = option(
+        None,
+        "The exporter worked on more exact logits, which were rounded to this precision on export: allow for "
+        "what that hides.",
+        group=JUDGING,
+        choices=ROUNDED_DTYPES,
     )
     rtol: float | None = option(
         None,

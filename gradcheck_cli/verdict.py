@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradcheck_cli.findings import Entry, Finding
-from gradcheck_cli.outcome import Check, Verdict, Worst
+from gradcheck_cli.grades import Grade
+from gradcheck_cli.outcome import SELF_CHECKS, Check, Verdict, Worst
 
 Place = Callable[[Entry], tuple[tuple[int, ...], int | None]]
 """Where an entry is in its tensor's own layout, and the label of its row."""
@@ -14,13 +15,35 @@ Place = Callable[[Entry], tuple[tuple[int, ...], int | None]]
 def verdict_of(finding: Finding) -> Verdict:
     """Return pass iff there was something to compare and every margin is at most 1 (NaN is not).
 
-    Where nothing fails, but the bounds can say nothing of some rows, it is inconclusive.
+    Where nothing fails, but what is allowed could hide anything, it is inconclusive.
     """
     if finding.entries == 0:
         return Verdict.INCONCLUSIVE
     if not (finding.max_margin <= 1.0 and finding.failing == 0):
         return Verdict.FAIL
-    return Verdict.INCONCLUSIVE if finding.vague else Verdict.PASS
+    return Verdict.INCONCLUSIVE if finding.vague or undecided(finding.grade) else Verdict.PASS
+
+
+def undecided(grade: Grade) -> bool:
+    """Tell whether an export that is within its bounds may be wrong all the same."""
+    vanished = grade.flushed > 0 and grade.flushed == grade.nonzero
+    hidden = grade.hidden > 0 and grade.clear == 0
+    return vanished or hidden or few_strained(grade)
+
+
+def few_strained(grade: Grade) -> bool:
+    """Tell whether a 16-bit export is rounded once nearly everywhere, but not in a handful of entries.
+
+    16-bit arithmetic shows everywhere; away from the label column, where p - 1 is rounded once more, a
+    handful of entries out of many thousands is no sign of it.
+    """
+    elsewhere = grade.strained - grade.strained_at_pivot
+    return elsewhere > 0 and grade.nonzero >= _MANY and elsewhere < _HANDFUL * grade.nonzero
+
+
+_MANY = 10_000
+_HANDFUL = 1e-4
+"""Share of the entries: right exports computed in 16 bits need them for far more."""
 
 
 def judged(
@@ -35,14 +58,23 @@ def judged(
         max_abs_error=finding.max_abs,
         max_rel_error=finding.max_rel,
         max_ulp_error=finding.max_ulp,
+        median_ulp_error=_quantile(finding, 0.5),
+        p99_ulp_error=_quantile(finding, 0.99),
+        ulp_entries=finding.grade.counted,
         max_margin=finding.max_margin,
         required_atol=finding.max_abs,
         required_rtol=finding.max_rel,
-        explained_by=None,
+        explained_by=None if name in SELF_CHECKS else finding.grade.model.words,
         tolerance=tolerance,
         coverage=coverage,
         worst=tuple(_worst(entry, place) for entry in finding.worst),
     )
+
+
+def _quantile(finding: Finding, share: float) -> float | None:
+    """Return a share's error in ulps; it is known from above, so the largest error limits it."""
+    found = finding.grade.quantile(share)
+    return found if found is None or finding.max_ulp is None else min(found, finding.max_ulp)
 
 
 def _worst(entry: Entry, place: Place) -> Worst:

@@ -162,6 +162,43 @@ def fused_lse_error(at: Point, u: Precision) -> Floats:
     return np.minimum(cost, FUSED_LSE_CAP * largest / likeliest)
 
 
+def rounded_exponent(sums: Sums, link: Link, grid: Precision) -> tuple[Floats, float]:
+    """Return by how much log p_j moves when logits are rounded to `grid`: fixed part, per depth.
+
+    |fl(z_j) - z_j| <= u |z_j|, so v_j moves by e_j <= u (|m| + D_j), and logsumexp by at most the largest
+    of sum p_k e_k and log sum p_k exp(e_k), both <= u (|m| + log K): sum p_k D_k = H(p) - log S, and
+    sum w_k^(1-u) <= K^u S^(1-u). Under a softcap e_j <= 1.1 u |v_j|, because x sech^2(x) <= tanh(x).
+    """
+    if link.softcap is not None:
+        return 2.2 * grid.unit * sums.reach, 0.0
+    return grid.unit * (2.0 * np.abs(sums.top) + math.log(sums.classes)), grid.unit
+
+
+def rounded_logits_error(at: Point, grid: Precision, slope: Floats | float) -> tuple[Allowance, Floats]:
+    """Return what the gradient may differ by when softgrad was given rounded logits, and in the pivot column.
+
+    A p_j expm1(r_j), r_j from :func:`rounded_exponent`. In the pivot column the odds p / (1 - p) move by
+    r_j and what the logarithm of the others' sum lies deeper, so A p (1 - p) expm1(r'). z-loss moves with
+    lse. The slope of a softcap moves by u |x| sup |d sech^2/dx| / T: sup 2 x sech^2 tanh x = 0.64.
+    """
+    link, sums, magnitude = at.loss.link, at.sums, at.magnitude
+    exponent, depth = rounded_exponent(sums, link, grid)
+    kappa = _amplification(exponent + depth * _DEEPEST_RELEVANT[FLOAT32])
+    moved = np.abs(at.by.z) * exponent
+    bent = 0.8 * grid.unit / link.temperature if link.softcap is not None else 0.0
+    outside = Allowance(
+        fixed=np.minimum(magnitude * kappa * exponent + moved, 1e200),
+        depth=np.minimum(magnitude * kappa * depth, 1e200),
+        target=0.0,
+        floor=0.0,
+        bent=bent,
+    )
+    deeper = grid.unit * np.maximum(-np.log(np.maximum(sums.rest, 2.0**-1074)), 0.0)
+    odds = np.minimum(1.001 * (exponent - depth * np.maximum(sums.own_d, -1e6) + deeper), ANYTHING)
+    own = slope * sums.own_a * (magnitude * sums.others * np.expm1(odds) + moved)
+    return outside, own + bent * (magnitude * sums.own_a + np.abs(at.by.s) * at.q.at_pivot)
+
+
 def reference_error(at: Point) -> Allowance:
     """Return the allowance of softgrad's own float64 gradient.
 

@@ -7,20 +7,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numeric.accuracy import ANYTHING, EXP_ULP, any_order, link_error, lse_error
+from gradcheck_cli.numeric.accuracy import ANYTHING, EXP_ULP, link_error, lse_error, rounded_exponent
 from gradcheck_cli.numeric.allowance import column
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.half import native_exponent
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import Link, Planes, Sums
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The arithmetic that may explain an export: precision u, sums in any order, or native half."""
+    """The arithmetic that may explain an export: precision u, how sums are formed, native half if any.
+
+    `model` below "tree" leaves the exporter no arithmetic at all; `logits` is the format that the logits
+    were rounded to after the exporter had worked on them.
+    """
 
     compute: Precision
     native: Precision | None = None
+    model: Model = Model.ANY_ORDER
+    logits: Precision | None = None
 
 
 REFERENCE = Arithmetic(FLOAT64)
@@ -34,12 +41,18 @@ def _log_error(sums: Sums, link: Link, by: Arithmetic) -> tuple[Floats, float]:
     u, half = by.compute, by.native
     c = EXP_ULP[u]
     link_fixed, link_depth = link_error(sums, link)
-    fixed = math.log(sums.classes) + 2 * c + any_order(sums.classes) + (c + 1) * sums.log_total + 3.0
+    sigma = by.model.sigma(sums.classes)
+    fixed = math.log(sums.classes) + 2 * c + sigma + (c + 1) * sums.log_total + 3.0
     fixed = u.unit * (fixed + link_fixed + 2.0 * np.abs(sums.top))
     depth = u.unit * (2.0 + link_depth)
+    if by.model < Model.TREE:
+        fixed, depth = np.zeros_like(fixed), 0.0
     if half is not None:
         native_fixed, native_depth = native_exponent(sums, link, half)
         fixed, depth = fixed + native_fixed, depth + native_depth
+    if by.logits is not None:
+        moved_fixed, moved_depth = rounded_exponent(sums, link, by.logits)
+        fixed, depth = fixed + moved_fixed, depth + moved_depth
     return fixed, depth
 
 
@@ -71,7 +84,8 @@ def gradient_at_probabilities_error(
     fixed, depth = _log_error(at.sums, at.loss.link, by)
     own_fixed, own_depth = _log_error(at.sums, at.loss.link, REFERENCE)
     np.multiply(planes.d, -1.001 * (depth + own_depth), out=out)
-    out += column(1.001 * (fixed + own_fixed) + 6.0 * u.unit + (0.0 if half is None else 6.0 * half.unit))
+    products = 0.0 if by.model < Model.TREE else 6.0 * u.unit
+    out += column(1.001 * (fixed + own_fixed) + products + (0.0 if half is None else 6.0 * half.unit))
     eta = u.smallest_normal
     if half is not None and half.smallest_normal > eta:
         eta = half.smallest_subnormal
@@ -96,21 +110,33 @@ def loss_error(at: Point, plain: Floats, by: Arithmetic) -> Floats:
     lambda (2 |lse| + error) error + 3 u lambda lse^2. Native half: lse off by
     u_h (4 log S + log K + 8 + 2 |m| + 2 |lse| + link), and the same products in u_h.
     """
-    u, half, sums, q = by.compute, by.native, at.sums, at.q
+    half, sums, q = by.native, at.sums, at.q
     link, z_loss = at.loss.link, at.loss.z_loss
-    sigma = any_order(sums.classes)
-    lse = lse_error(sums, link, u, sigma)
-    dense = 0.0 if q.sparse else sigma
-    _, link_depth = link_error(sums, link)
-    offset = u.unit * (1.0 + dense) * np.abs(sums.top)
-    total: Floats = q.mass * (lse + offset) + u.unit * (4.0 + dense + link_depth) * plain
     square = np.square(sums.lse)
-    if z_loss:
-        total = total + z_loss * ((2.0 * np.abs(sums.lse) + lse) * lse + 3.0 * u.unit * square)
+    total = np.zeros_like(plain) if by.model < Model.TREE else _rounded_sums(at, plain, by)
+    if by.logits is not None:
+        exponent, depth = rounded_exponent(sums, link, by.logits)
+        total = total + q.mass * exponent + depth * plain
+        total = total + z_loss * (2.0 * np.abs(sums.lse) + exponent) * exponent
     if half is not None:
         link_fixed, _ = link_error(sums, link)
         inner = 4.0 * sums.log_total + math.log(sums.classes) + 8.0 + link_fixed
         native = half.unit * (inner + 2.0 * np.abs(sums.top) + 2.0 * np.abs(sums.lse))
         total = total + q.mass * native + 6.0 * half.unit * plain
         total = total + z_loss * ((2.0 * np.abs(sums.lse) + native) * native + 8.0 * half.unit * square)
+    return total
+
+
+def _rounded_sums(at: Point, plain: Floats, by: Arithmetic) -> Floats:
+    """Return what plain arithmetic in u costs each row's loss: (n,)."""
+    u, sums, q, z_loss = by.compute, at.sums, at.q, at.loss.z_loss
+    sigma = by.model.sigma(sums.classes)
+    lse = lse_error(sums, at.loss.link, u, sigma)
+    dense = 0.0 if q.sparse else sigma
+    _, link_depth = link_error(sums, at.loss.link)
+    offset = u.unit * (1.0 + dense) * np.abs(sums.top)
+    total: Floats = q.mass * (lse + offset) + u.unit * (4.0 + dense + link_depth) * plain
+    if z_loss:
+        square = np.square(sums.lse)
+        total = total + z_loss * ((2.0 * np.abs(sums.lse) + lse) * lse + 3.0 * u.unit * square)
     return total

@@ -19,6 +19,16 @@ RULERS = {
     "invariants": "what must hold for every softmax gradient",
 }
 
+EXPLAINED = {
+    "correctly rounded": "correctly rounded",
+    "tree": "as accurate as sums in a tree",
+    "lanes": "as accurate as sums in eight lanes",
+    "any order": "as accurate as sums in any order",
+    "fused lse": "as accurate as exp(z - lse) with a rounded lse",
+    "native half": "as accurate as 16-bit arithmetic",
+}
+"""The accuracy grade of an export, by the model that explains it."""
+
 
 def word(verdict: Verdict) -> str:
     """Return the verdict as it is shouted: ``PASS``, ``FAIL``, ``INCONCLUSIVE``."""
@@ -56,6 +66,17 @@ def failing(check: Check) -> str:
         return f"all {numbers.count(check.entries)} {entries}"
     how_many = f"{numbers.count(check.failing)} of {numbers.count(check.entries)} {entries}"
     return f"{how_many} ({numbers.share(check.failing, check.entries)})" if check.failing else how_many
+
+
+def accuracy(check: Check) -> str:
+    """Return how accurate an export is: its grade, and its errors in ulps of what it is stored in."""
+    said = [] if check.explained_by is None else [EXPLAINED[check.explained_by]]
+    middle, high, most = check.median_ulp_error, check.p99_ulp_error, check.max_ulp_error
+    if middle is not None and high is not None and most is not None:
+        of = "" if check.ulp_entries == check.entries else f" of {numbers.count(check.ulp_entries)} entries"
+        median, tail, largest = (numbers.number(each, 2) for each in (middle, high, most))
+        said.append(f"errors in ulps: median {median}, 99 % {tail}{of}, max {largest}")
+    return f"{check.name}: {'; '.join(said)}" if said else ""
 
 
 def _failed(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from gradcheck_cli.outcome import Check, Input, Outcome, Verdict, Worst
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
-from gradcheck_cli.report.sentence import EVERY, names, sentence, tolerance_given, word
+from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
 from gradcheck_cli.visible import visible
 
@@ -258,6 +258,7 @@ def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text
     judged = [c for c in outcome.checks if verbose or c.exported or c.verdict is not Verdict.PASS]
     sampled = [c for c in outcome.checks if verbose or (c.exported and c.coverage != EVERY)]
     facts = [
+        *(("accuracy", told) for c in outcome.checks if c.exported and (told := accuracy(c))),
         *(("allowed", f"{who}: {what}") for what, who in _shared((c.tolerance, c.name) for c in judged)),
         *(("covered", f"{who}: {what}") for what, who in _shared((c.coverage, c.name) for c in sampled)),
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, logarithms, ruler, softmax
 from gradcheck_cli.numeric.cross_entropy import Loss, Point
-from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats
+from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import Link, Planes
 from tests import oracle
 
@@ -174,3 +175,67 @@ def test_the_order_of_the_difference_is_two(monkeypatch: pytest.MonkeyPatch) -> 
         got = _central(at, planes)
         errors.append(np.abs(got - g))
     assert np.abs(errors[0] / errors[1] - 4.0).max() < 1e-2
+
+
+@pytest.mark.parametrize("grid", [FLOAT32, BFLOAT16, FLOAT16], ids=lambda grid: grid.name)
+@pytest.mark.parametrize("family", ["flat", "usual", "wide", "saturated", "ties", "offset"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_rounding_the_logits_moves_the_gradient_within_its_bound(
+    name: str, family: str, grid: Precision
+) -> None:
+    """The true gradient of unrounded logits against the bound around the rounded ones, mask and all."""
+    rng = np.random.default_rng([*family.encode(), 4])
+    z = np.stack([FAMILIES[family](rng, 23) for _ in range(40)])
+    kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}[grid.name]
+    rounded = z.astype(kind).astype(np.float64)
+    labels = np.arange(40) % 23
+    for each in (z, rounded):
+        if name != "softcap":
+            each[:, 22] = np.where(labels == 22, each[:, 22], -1e4)
+    at, planes, g = _block(rounded, labels, LOSSES[name])
+    _, _, truth = _block(z, labels, LOSSES[name])
+    with np.errstate(all="ignore"):
+        slope = 1.0 if planes.slope is None else planes.at_pivot(planes.slope)
+        outside, own = accuracy.rounded_logits_error(at, grid, slope)
+        bound = outside + accuracy.reference_error(at) + accuracy.reference_error(at)
+        allowed = bound.outside_pivot(at, planes, g, np.empty_like(g), np.empty_like(g))
+        ours = accuracy.reference_error(at).at_pivot(at, slope, planes.at_pivot(g))
+        planes.put_pivot(allowed, own + 2.0 * ours)
+    assert (np.abs(truth - g) <= allowed).all()
+
+
+@pytest.mark.parametrize("grid", [BFLOAT16, FLOAT16], ids=lambda grid: grid.name)
+@pytest.mark.parametrize("family", ["usual", "wide", "saturated"])
+def test_rounding_the_logits_moves_logarithms_and_losses_within_their_bounds(
+    family: str, grid: Precision
+) -> None:
+    rng = np.random.default_rng([*family.encode(), 5])
+    z = np.stack([FAMILIES[family](rng, 23) for _ in range(40)])
+    kind = ml_dtypes.bfloat16 if grid is BFLOAT16 else np.float16
+    labels = np.arange(40) % 23
+    for name in ("plain", "smoothing", "temperature", "z-loss"):
+        loss = LOSSES[name]
+        at, planes, _ = _block(z.astype(kind).astype(np.float64), labels, loss)
+        exact, exact_planes, _ = _block(z, labels, loss)
+        by, link = logarithms.Arithmetic(FLOAT64, logits=grid), loss.link
+        allowed = logarithms.log_probability_error(at.sums, planes.d, link, by, np.empty_like(z))
+        logs = planes.d - at.sums.log_total[:, None]
+        assert (np.abs(exact_planes.d - exact.sums.log_total[:, None] - logs) <= allowed).all()
+        room = np.empty_like(z)
+        plain, right = (cross_entropy.losses(p, q.d, room) for p, q in ((at, planes), (exact, exact_planes)))
+        square = loss.z_loss * (exact.sums.lse**2 - at.sums.lse**2)
+        assert (np.abs(right + square - plain) <= logarithms.loss_error(at, plain, by)).all()
+
+
+@pytest.mark.parametrize("family", ["wide", "saturated"])
+def test_bounds_hold_for_fifty_thousand_classes(family: str) -> None:
+    rng = np.random.default_rng([*family.encode(), 6])
+    z = FAMILIES[family](rng, 50_000)[None, :]
+    labels = np.array([7])
+    at, planes, g = _block(z, labels, LOSSES["plain"])
+    truth = oracle.probabilities(z, oracle.Convention())
+    truth[0, 7] -= 1
+    with np.errstate(all="ignore"):
+        bound = accuracy.reference_error(at)
+        allowed = bound.spread(at, planes, g, np.empty_like(g), np.empty_like(g))
+    assert _ratio(g, truth, allowed) <= 1.0

@@ -48,7 +48,8 @@ def test_the_keys_of_a_check(failed: Outcome) -> None:
     check = strict(to_json(failed))["checks"][-1]
     assert list(check) == [
         "name", "verdict", "entries", "failing", "max_abs_error", "max_rel_error", "max_ulp_error",
-        "max_margin", "required_atol", "required_rtol", "explained_by", "tolerance", "coverage", "worst",
+        "max_margin", "required_atol", "required_rtol", "explained_by", "tolerance", "coverage",
+        "median_ulp_error", "p99_ulp_error", "ulp_entries", "worst",
     ]  # fmt: skip
     assert check["worst"][0] == {
         "index": [3, 7], "label": 7, "got": 0.2512345, "expected": -0.0001655, "abs_error": 0.2514,

@@ -1,0 +1,92 @@
+"""What an export may be off by on a block: one bound for each model that may explain it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradcheck_cli.blocks import Block
+from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.numeric import accuracy
+from gradcheck_cli.numeric.allowance import Allowance
+from gradcheck_cli.numeric.cross_entropy import Point
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.refusals import Flags
+
+ACCEPTED = Model.FUSED_LSE
+"""The loosest model of plain arithmetic that is accepted; native half comes on top, entry by entry."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """The allowance of a block's entries under one model; the pivot column has its own."""
+
+    allowance: Allowance
+    own: Floats  # (n,)
+
+
+class Ladder:
+    """The bounds of an exported gradient, or of probabilities, on one block; each worked out when needed."""
+
+    def __init__(self, block: Block, export: Export) -> None:
+        self.export = export
+        self._at = block.at
+        self._slope: Floats | float = 1.0
+        self.point = block.at  # whose gradient the export is: of probabilities, the softmax alone
+        if export.name == "probs":
+            self.point = accuracy.bare(block.at.sums, block.at.loss.link)
+        elif block.room.slope is not None:
+            self._slope = block.at_pivot(block.room.slope)
+        self._hidden = (
+            None
+            if export.logits is None
+            else accuracy.rounded_logits_error(self.point, export.logits, self._slope)
+        )
+        self._bounds: dict[Model, Bound] = {}
+
+    def bound(self, model: Model) -> Bound:
+        """Return the bound under a model of plain arithmetic."""
+        if model not in self._bounds:
+            allowance = exported_error(self._at, self.export, model)
+            own = allowance.at_pivot(self.point, self._slope, self._slope * self.point.own_gradient)
+            if self._hidden is not None:
+                outside, at_pivot = self._hidden
+                allowance, own = allowance + outside, own + at_pivot
+            self._bounds[model] = Bound(allowance, own)
+        return self._bounds[model]
+
+    def vague(self) -> Flags:
+        """Return of which rows nothing can be said, because arithmetic alone may cost so much: (n,)."""
+        hidden = 0.0 if self._hidden is None else self._hidden[0].fixed
+        lost: Flags = self.bound(ACCEPTED).allowance.fixed - hidden > accuracy.VAGUE * self.point.magnitude
+        return lost
+
+    def hides(self) -> Floats:
+        """Return what share of an entry the rounding of the logits hides in each row: (n,)."""
+        if self._hidden is None:
+            return np.zeros_like(self.point.magnitude)
+        magnitude = self.point.magnitude
+        return self._hidden[0].fixed / np.where(magnitude > 0.0, magnitude, 1.0)
+
+
+def exported_error(at: Point, export: Export, model: Model = ACCEPTED) -> Allowance:
+    """Return reference error, compute model and storage together: all of a bound but native half."""
+    sigma = model.sigma(at.sums.classes)
+    if export.name == "probs":
+        link, own = at.loss.link, accuracy.pairwise(at.sums.classes)
+        whole = accuracy.probability_error(at.sums, link, FLOAT64, own)
+        arithmetic = accuracy.probability_error(at.sums, link, export.compute, sigma)
+        at = accuracy.bare(at.sums, link)
+    else:
+        whole, arithmetic = accuracy.reference_error(at), accuracy.gradient_error(at, export.compute, sigma)
+    if model is Model.CORRECTLY_ROUNDED:
+        whole = whole.stored(export.compute)
+    else:
+        whole += arithmetic
+    if model >= Model.FUSED_LSE:
+        whole = replace(whole, fixed=whole.fixed + accuracy.fused_lse_error(at, export.compute))
+    if export.grid is not export.compute:
+        whole = whole.stored(export.grid)
+    return whole.rounded(*rounding(export.decimals))

@@ -1,0 +1,121 @@
+"""What a verdict on the exports could not see, and what it saw that is no error: the report's warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from gradcheck_cli.exports import Export
+from gradcheck_cli.findings import Finding
+from gradcheck_cli.grades import Grade
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
+from gradcheck_cli.problem import Problem
+from gradcheck_cli.verdict import few_strained
+
+_WIDE = 1e-3
+"""Share of an entry from which the bound of a sum is worth a warning."""
+
+_HIDES = 0.01
+"""Share of an entry from which it is worth a warning that rounded logits hide it."""
+
+
+_LONG_SUM = 256
+"""Classes from which on the order of a sum shows."""
+
+
+def cautions(
+    problem: Problem, findings: Mapping[str, Finding], *, judged_by_bounds: bool
+) -> tuple[Warning, ...]:
+    """Return the warnings about the exports; about bounds only where they are what judges."""
+    return tuple(
+        Warning(code, f"{export.name}: {told}")
+        for export in problem.exports
+        for code, told in _of_export(problem, export, findings[export.name], judged_by_bounds)
+    )
+
+
+def _of_export(
+    problem: Problem,
+    export: Export,
+    finding: Finding,
+    judged_by_bounds: bool,  # noqa: FBT001 - one caller
+) -> Iterator[tuple[str, str]]:
+    if judged_by_bounds:
+        yield from _of_bounds(problem, export, finding)
+        yield from _of_logits(problem, export, finding)
+        yield from _of_grade(problem, export, finding.grade)
+    if finding.grade.flushed:
+        yield "underflow", _underflow(export, finding.grade)
+
+
+def _of_bounds(problem: Problem, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
+    if finding.vague:
+        yield (
+            "nothing-sure",
+            f"in {finding.vague:,} of {problem.rows:,} rows {export.compute.name} arithmetic may cost "
+            "a sixth of an entry and more (logits far from 0 under a temperature, softcap or z-loss, or very "
+            "many classes), so nothing can be said of them; a float64 export can be judged, and --rtol with "
+            "--atol judges without bounds",
+        )
+    cost = (problem.classes - 1) * export.compute.unit
+    if cost > _WIDE:
+        yield (
+            "wide-bound",
+            f"{export.compute.name} sums of {problem.classes:,} classes in any order may cost "
+            f"{100 * cost:.2g} % of an entry; smaller errors are not seen",
+        )
+
+
+def _of_logits(problem: Problem, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
+    """Say what rounded logits hide, or that the logits may have been rounded."""
+    logits, grade = problem.logits.tensor.dtype, finding.grade
+    if export.logits is not None and grade.hides > _HIDES:
+        share = f"up to {100 * grade.hides:.2g} % of an entry" if grade.hides < 1.0 else "an entry whole"
+        rows = f" (in {grade.hidden:,} of {problem.rows:,} rows)" if grade.hidden else ""
+        yield (
+            "logits-rounded",
+            f"the rounding of the logits to {export.logits.name} hides {share}{rows}; export the logits "
+            "as the exporter had them",
+        )
+    if (
+        finding.failing
+        and export.logits is None
+        and logits in ("bfloat16", "float16")
+        and not export.grid.half
+    ):
+        yield (
+            "logits-rounded",
+            f"the logits are stored in {logits}, but {export.name} in {export.grid.name}: if the exporter "
+            f"worked on more exact logits, say --logits-rounded {logits}",
+        )
+
+
+def _of_grade(problem: Problem, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
+    """Say which accuracy is worth a second look."""
+    if few_strained(grade) and export.native is not None:
+        elsewhere = grade.strained - grade.strained_at_pivot
+        yield (
+            "few-entries-strained",
+            f"{elsewhere:,} of {grade.nonzero:,} entries need {export.native.name} arithmetic, all others "
+            "are float32 arithmetic rounded once: --compute-dtype float32 if the kernel computes so "
+            f"(then these are wrong), --compute-dtype {export.native.name} if it does not",
+        )
+    if grade.model is Model.ANY_ORDER and problem.classes > _LONG_SUM:
+        yield (
+            "summation-order",
+            f"only sums in order explain it: {problem.classes:,} classes added one by one in "
+            f"{export.compute.name} lose what adding in lanes or a tree keeps",
+        )
+    if grade.model is Model.FUSED_LSE:
+        yield (
+            "fused-lse",
+            "only exp(z - lse) with a rounded lse explains it, whose error grows with the logits; subtract "
+            "the maximum first, log S after it",
+        )
+
+
+def _underflow(export: Export, grade: Grade) -> str:
+    return (
+        f"{grade.flushed:,} of {grade.nonzero:,} entries are too small for {export.grid.name} and stored "
+        "as 0: they carry no gradient (a loss scale keeps them)"
+    )

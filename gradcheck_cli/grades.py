@@ -1,0 +1,115 @@
+"""How accurate an export is where it is right: the model that explains it, and its errors in ulps.
+
+Everything here merges like the findings it belongs to: counts add, the loosest model needed wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+
+SAMPLE = 1 << 17
+"""Entries from which on only every so-manieth row is counted in ulps; the maximum is of every entry."""
+
+_BINS_AN_OCTAVE = 8
+_FINEST = -24  # octave of the first bin: 2^-24 ulps
+_LAST = _BINS_AN_OCTAVE * (1000 - _FINEST)  # stands for all from 2^1000 ulps to infinity, and NaN
+
+
+ARITHMETIC = (Model.CORRECTLY_ROUNDED, Model.TREE, Model.LANES, Model.ANY_ORDER)
+"""The models that differ only in how sums are formed."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How accurate some entries are."""
+
+    model: Model = Model.CORRECTLY_ROUNDED  # the tightest that explains them all
+    nonzero: int = 0  # of a 16-bit export: entries that are not 0
+    strained: int = 0  # of those, entries that only 16-bit arithmetic explains
+    strained_at_pivot: int = 0  # of those, entries in the column of the label
+    flushed: int = 0  # entries too small for the stored format, stored as 0
+    hides: float = 0.0  # largest share of an entry that the rounding of the logits hides
+    hidden: int = 0  # rows in which it hides everything
+    clear: int = 0  # rows in which it does not
+    ulps: tuple[tuple[int, int], ...] = ()  # bin -> count
+
+    def merge(self, other: Grade) -> Grade:
+        """Return the grade of both sets of entries."""
+        if other == NO_GRADE:
+            return self
+        counts = dict(self.ulps)
+        for each, count in other.ulps:
+            counts[each] = counts.get(each, 0) + count
+        return Grade(
+            max(self.model, other.model),
+            self.nonzero + other.nonzero,
+            self.strained + other.strained,
+            self.strained_at_pivot + other.strained_at_pivot,
+            self.flushed + other.flushed,
+            max(self.hides, other.hides),
+            self.hidden + other.hidden,
+            self.clear + other.clear,
+            tuple(sorted(counts.items())),
+        )
+
+    def record(self) -> list[Any]:
+        """Return the grade as plain numbers, for another process."""
+        return [int(self.model), *(getattr(self, each.name) for each in fields(self)[1:])]
+
+    @classmethod
+    def of_record(cls, record: list[Any]) -> Grade:
+        """Return the grade that :meth:`record` wrote down."""
+        names = [each.name for each in fields(cls)]
+        ulps = tuple((each, count) for each, count in record[-1])
+        return cls(**{**dict(zip(names, record, strict=True)), "model": Model(record[0]), "ulps": ulps})
+
+    @property
+    def counted(self) -> int:
+        """Return the entries whose error was counted in ulps."""
+        return sum(count for _, count in self.ulps)
+
+    def quantile(self, share: float) -> float | None:
+        """Return the error in ulps that this share of the counted entries do not exceed, to within 9 %."""
+        left = share * self.counted
+        for each, count in self.ulps:
+            left -= count
+            if left <= 0:
+                return _upper_end(each)
+        return None
+
+
+NO_GRADE = Grade()
+
+
+def _upper_end(each: int) -> float:
+    """Return the largest error of a bin, in ulps."""
+    if each in (0, _LAST):
+        return np.inf if each else 0.0
+    return float(2.0 ** (_FINEST + each / _BINS_AN_OCTAVE))
+
+
+def ulp_bins(got: Floats, expected: Floats, grid: Precision) -> tuple[tuple[int, int], ...]:
+    """Return how many entries lie in each bin of error in ulps; what is 0 on both sides is left out.
+
+    Bin 0 is an error of 0, the others end at 2^(-24 + bin/8) ulps.
+    """
+    spacing = np.maximum(power_below(expected, np.empty_like(expected)), grid.smallest_normal)
+    with np.errstate(all="ignore"):
+        errors = np.abs(got - expected) / spacing
+        place = np.ceil(_BINS_AN_OCTAVE * (np.log2(errors) + (grid.digits - 1 - _FINEST)))
+    errors[np.isnan(errors)] = np.inf
+    place = np.where(errors == 0.0, 0.0, np.clip(np.where(np.isnan(place), np.inf, place), 1.0, _LAST))
+    counts = np.bincount(place[(expected != 0.0) | (got != 0.0)].astype(np.int64))
+    return tuple((int(each), int(counts[each])) for each in np.flatnonzero(counts))
+
+
+def tightest(start: Model, ways: Sequence[Model], explains: Callable[[Model], bool]) -> Model:
+    """Return the first of some models, from `start` on, that explains; the last is known to."""
+    return next((each for each in ways[:-1] if each >= start and explains(each)), ways[-1])
