@@ -63,6 +63,11 @@ class Grid:
         return cls(problem.rows, min(tile, problem.rows), min(block, problem.rows))
 
     @property
+    def single(self) -> Grid:
+        """Return the same cut with a block for each tile."""
+        return Grid(self.rows, self.tile, self.tile)
+
+    @property
     def blocks(self) -> int:
         """Return the number of blocks."""
         return -(-self.rows // self.block)
@@ -86,7 +91,6 @@ class Room:
     error: Floats
     work: Floats
     allowed: Floats
-    quiet: Flags
     read_into: Floats | None  # where rows are read in their own order, if the planes have another
 
     @classmethod
@@ -108,7 +112,6 @@ class Room:
             error=plane(grid.tile),
             work=plane(grid.tile),
             allowed=plane(grid.tile),
-            quiet=np.empty_like(d[: grid.tile], dtype=bool),
             read_into=np.empty((grid.tile, problem.classes)) if few else None,
         )
 
@@ -125,6 +128,19 @@ class Room:
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """What is known of some rows once all their entries have been looked at."""
+
+    numbers: Indices  # (n,) of the rows
+    at: Point
+    counted: Flags  # (n,) rows that are not ignored
+
+    def part(self, rows: slice | Indices) -> Seen:
+        """Return some of the rows."""
+        return Seen(self.numbers[rows], self.at.part(rows), self.counted[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class Block:
     """Consecutive rows, worked out but for their planes; the room is theirs until the next block."""
 
@@ -138,6 +154,11 @@ class Block:
     def size(self) -> int:
         """Return the number of rows."""
         return len(self.counted)
+
+    @property
+    def seen(self) -> Seen:
+        """Return what is known of the rows, but for their planes."""
+        return Seen(np.arange(self.start, self.start + self.size), self.at, self.counted)
 
     def at_pivot(self, plane: Floats) -> Floats:
         """Return each row's entry of a block's plane in its pivot column: (n,)."""
@@ -180,10 +201,35 @@ class Tile:
         """Return a plane of the room, cut to the tile's rows."""
         return of[: len(self.planes.rows)]
 
+    def planes_of_room(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return the room's planes for what was got, what is allowed, the error, and work."""
+        got, allowed, error, work = (
+            self.plane(each) for each in (self.room.got, self.room.allowed, self.room.error, self.room.work)
+        )
+        return got, allowed, error, work
+
     def place(self, position: int) -> tuple[int, int]:
         """Return row and column of a position in the flattened tile."""
         row, column = divmod(position, self.at.sums.classes)
         return self.start + row, column
+
+
+@dataclass(frozen=True, eq=False)
+class Coming:
+    """Consecutive rows with hard labels before their logits are read."""
+
+    rows: range
+    labels: Indices  # (n,) class 0 stands in for ignored rows
+    counted: Flags
+    q: Targets
+    by: Scale
+
+    @classmethod
+    def of(cls, problem: Problem, rows: range) -> Coming:
+        """Return the rows of a problem without distributions and z-loss."""
+        labels, counted = _hard_labels(problem, rows)
+        q = cross_entropy.class_targets(labels, problem.classes, problem.loss)
+        return cls(rows, labels, counted, q, _scale(problem, rows, None, counted))
 
 
 def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
@@ -199,30 +245,50 @@ def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
 
 def _sums(problem: Problem, rows: range, labels: Indices | None, grid: Grid, room: Room) -> Sums:
     """Read the logits, tile by tile, leave d and exp(d) in the room, and return the sums."""
-    n = len(rows)
-    top, reach, rest, own, own_d = np.empty((5, n))
-    pivot = np.empty(n, dtype=np.int64) if labels is None else labels
-    for start in range(0, n, grid.tile):
-        part = slice(start, min(start + grid.tile, n))
-        d = room.d[part]
-        room.read(problem.logits, rows.start + part.start, d)
-        try:
-            (top[part], reach[part]), _ = shift(
-                d, problem.loss.link, None if room.slope is None else room.slope[part]
-            )
-        except UndefinedRow as found:
-            raise InputError(undefined(problem, rows.start + part.start + found.row)) from None
-        if labels is None:
-            pivot[part] = d.argmax(axis=1)
-        own_d[part] = d[np.arange(len(d)), pivot[part]]
-        rest[part], own[part] = exponentials(d, pivot[part], room.w[part])
-    return sums((top, reach), pivot, (own_d, own), rest, problem.classes)
+    found = np.empty((5, len(rows)))
+    pivot = np.empty(len(rows), dtype=np.int64) if labels is None else labels
+    for start in range(0, len(rows), grid.tile):
+        part = slice(start, min(start + grid.tile, len(rows)))
+        chosen = None if labels is None else labels[part]
+        found[:, part], pivot[part] = enter(problem, rows.start + start, part, chosen, room)
+    return sums_of(found, pivot, problem.classes)
+
+
+def enter(
+    problem: Problem, first: int, part: slice, labels: Indices | None, room: Room
+) -> tuple[Floats, Indices]:
+    """Read the logits of rows, leave d and exp(d) in a part of the room's planes, and return their sums.
+
+    (5, n) for :func:`sums_of`, and the pivot columns: the labels, or the largest logits.
+    """
+    d = room.d[part]
+    found = np.empty((5, len(d)))
+    room.read(problem.logits, first, d)
+    try:
+        (found[0], found[1]), _ = shift(
+            d, problem.loss.link, None if room.slope is None else room.slope[part]
+        )
+    except UndefinedRow as undefined_row:
+        raise InputError(undefined(problem, first + undefined_row.row)) from None
+    pivot = d.argmax(axis=1) if labels is None else labels
+    found[2] = d[np.arange(len(d)), pivot]
+    found[3], found[4] = exponentials(d, pivot, room.w[part])
+    return found, pivot
+
+
+def sums_of(found: Floats, pivot: Indices, classes: int) -> Sums:
+    """Return the sums of rows from what :func:`enter` found: (5, n), (n,)."""
+    top, reach, own_d, rest, own = found
+    return sums((top, reach), pivot, (own_d, own), rest, classes)
 
 
 def _labels(problem: Problem, rows: range) -> tuple[Indices | None, Flags]:
+    """Return the labels, or None where the targets are distributions, and which rows count."""
+    return (None, np.ones(len(rows), dtype=bool)) if problem.soft else _hard_labels(problem, rows)
+
+
+def _hard_labels(problem: Problem, rows: range) -> tuple[Indices, Flags]:
     """Return the labels, class 0 standing in for ignored rows, and which rows count."""
-    if problem.soft:
-        return None, np.ones(len(rows), dtype=bool)
     labels = np.empty(len(rows), dtype=np.int64)
     problem.targets.read(rows.start, rows.stop, labels)
     counted = labels != problem.ignore_index
@@ -250,7 +316,7 @@ def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targe
     return cross_entropy.distribution_targets(targets, pivot, problem.loss)
 
 
-def _scale(problem: Problem, rows: range, found: Sums, counted: Flags) -> Scale:
+def _scale(problem: Problem, rows: range, found: Sums | None, counted: Flags) -> Scale:
     upstream = np.empty(len(rows))
     if isinstance(problem.upstream, Rows):
         problem.upstream.read(rows.start, rows.stop, upstream)

@@ -1,4 +1,4 @@
-"""What an export may be off by on a block: one bound for each model that may explain it."""
+"""What an export may be off by in some rows: one bound for each model that may explain it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block
 from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.grades import ARITHMETIC
 from gradcheck_cli.numeric import accuracy
 from gradcheck_cli.numeric.allowance import Allowance
-from gradcheck_cli.numeric.cross_entropy import Point
+from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.numeric.softmax import Sums
 from gradcheck_cli.refusals import Flags
 
 ACCEPTED = Model.FUSED_LSE
@@ -21,24 +22,22 @@ ACCEPTED = Model.FUSED_LSE
 
 @dataclass(frozen=True, eq=False)
 class Bound:
-    """The allowance of a block's entries under one model; the pivot column has its own."""
+    """The allowance of entries under one model; the pivot column has its own."""
 
     allowance: Allowance
     own: Floats  # (n,)
 
 
 class Ladder:
-    """The bounds of an exported gradient, or of probabilities, on one block; each worked out when needed."""
+    """The bounds of an exported gradient, or of probabilities, in some rows; each worked out when needed."""
 
-    def __init__(self, block: Block, export: Export) -> None:
+    def __init__(self, at: Point, export: Export, slope: Floats | float = 1.0) -> None:
         self.export = export
-        self._at = block.at
-        self._slope: Floats | float = 1.0
-        self.point = block.at  # whose gradient the export is: of probabilities, the softmax alone
+        self._at = at
+        self._slope = slope  # of a softcap, in the pivot column
+        self.point = at  # whose gradient the export is: of probabilities, the softmax alone
         if export.name == "probs":
-            self.point = accuracy.bare(block.at.sums, block.at.loss.link)
-        elif block.room.slope is not None:
-            self._slope = block.at_pivot(block.room.slope)
+            self.point, self._slope = accuracy.bare(at.sums, at.loss.link), 1.0
         self._hidden = (
             None
             if export.logits is None
@@ -90,3 +89,20 @@ def exported_error(at: Point, export: Export, model: Model = ACCEPTED) -> Allowa
     if export.grid is not export.compute:
         whole = whole.stored(export.grid)
     return whole.rounded(*rounding(export.decimals))
+
+
+def least_rates(export: Export, loss: Loss, classes: int) -> dict[Model, float]:
+    """Return what each model allows at least of every entry outside the pivot column, relative to it.
+
+    Without softcap, z-loss and dense targets a bound over |g_j| grows with log S, |m| and the depth, and
+    depends on nothing else; here it is of a row where all of these are 0.
+    """
+    nothing, one = np.zeros(1), np.ones(1)
+    pivot = np.zeros(1, dtype=np.int64)
+    sums = Sums(nothing, nothing, one, nothing, nothing, pivot, nothing, one, classes)
+    at = replace(accuracy.bare(sums, loss.link), loss=loss)
+    found = {}
+    for model in (*ARITHMETIC, ACCEPTED):
+        allowance = exported_error(at, export, model)
+        found[model] = float(allowance.fixed[0]) + allowance.relative
+    return found

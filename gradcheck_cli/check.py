@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli import exports
-from gradcheck_cli.audit import audit
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Tolerance
@@ -21,7 +20,6 @@ from gradcheck_cli.engine import (
     Examination,
     Order,
     Progress,
-    Total,
     comparisons_for,
     examine,
     processors,
@@ -37,6 +35,7 @@ from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
+from gradcheck_cli.walks import Task, Total
 
 OWN = {
     "difference": ("truncation of the central difference and float64 rounding", "every entry"),
@@ -74,14 +73,13 @@ def check(
     began = time.perf_counter()
     problem = pose(tensors, scalars, settings)
     tolerance, stated = _tolerance(settings), problem.stated_loss
-    order = Order(
+    task = Task(
         problem,
         comparisons_for(problem, tolerance),
         None if stated is None else stated.arithmetic,
-        settings.top,
         Grid.of(problem),
-        progress,
     )
+    order = Order(task, settings.top, settings.seed, progress)
     examination = examine(order, settings.threads or processors())
     own = _own(problem, examination, settings)
     exported = _exported(problem, examination, tolerance)
@@ -109,11 +107,10 @@ def _tolerance(settings: Settings) -> Tolerance | None:
 def _own(problem: Problem, examination: Examination, settings: Settings) -> list[Check]:
     """Return softgrad's checks of itself: the ruler is measured before anything is judged by it."""
     place, by_row = _placing(problem), _placing(problem, rows_only=True)
-    sample = audit(problem, settings.seed, settings.top)
     checks = [
         judged(
             "forward",
-            sample.forward,
+            examination.findings["forward"],
             place,
             tolerance="float64 rounding",
             coverage=f"seeded sample of rows, recomputed by another way (seed {settings.seed})",
@@ -129,7 +126,7 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
         2,
         judged(
             "audit",
-            sample.differences,
+            examination.findings["audit"],
             place,
             tolerance="five-point truncation and the rounding of whole-row losses",
             coverage=f"seeded sample, by brute force (seed {settings.seed})",

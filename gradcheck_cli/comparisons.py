@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Tile
+from gradcheck_cli.blocks import Block, Seen, Tile
 from gradcheck_cli.bounds import ACCEPTED, Ladder
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
@@ -17,9 +17,8 @@ from gradcheck_cli.numeric import cross_entropy, half, logarithms
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision
-from gradcheck_cli.numeric.softmax import DEEPEST, Planes
+from gradcheck_cli.numeric.softmax import DEEPEST, Indices, Planes
 from gradcheck_cli.refusals import Flags
-from gradcheck_cli.screening import Screen
 
 
 class Judge(Protocol):
@@ -45,6 +44,13 @@ class Comparison(Protocol):
 
     def begin(self, block: Block) -> Judge:
         """Return what judges the block."""
+
+
+class OfRows(Comparison, Protocol):
+    """A check of rows, which can be made without their planes where labels are the only targets."""
+
+    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:
+        """Compare rows, given the sums of their probabilities."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +85,22 @@ class Exported:
         """Return the grid of the export."""
         return self.export.grid
 
+    @property
+    def glanced(self) -> bool:
+        """Whether a glance can tell where nothing is remarkable, given a plain problem."""
+        export = self.export
+        affine = self.tolerance is None and export.name in ("grad", "probs")
+        return affine and export.native is None and not export.flushes
+
     def begin(self, block: Block) -> Judge:
-        """Screen gradients and probabilities by their affine allowance; compare others in full."""
+        """Compare every entry with an allowance worked out for it."""
         export = self.export
         if self.tolerance is not None:
             return _Tolerated(export, self.tolerance)
         if export.name not in ("grad", "probs"):
             return _Logarithmic(export)
-        ladder = Ladder(block, export)
-        known = _Known(ladder, block)
-        if export.native is not None or export.flushes:
-            return _Half(export, ladder, known)
-        return _Screened(export, Screen.of(block, ladder.point, ladder.bound(ACCEPTED), ladder), known)
+        slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
+        return _Affine(export, Ladder(block.at, export, slope), block)
 
 
 def expected_of(export: Export, tile: Tile) -> tuple[Planes, Floats]:
@@ -118,42 +128,13 @@ def grade(
     tally.needs(tightest(tally.model, ways, lambda model: bool((error <= spread(model)).all())))
 
 
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """What is known of a block's rows before a single entry is read."""
-
-    ladder: Ladder
-    block: Block
-
-    def add_to(self, tally: Tally) -> None:
-        """Add it to what is found."""
-        tally.needs(self.ladder.export.finest)
-        counted = self.block.counted
-        hides = self.ladder.hides()[counted]
-        hidden = int(np.count_nonzero(hides >= 1.0))
-        grade = Grade(hides=float(hides.max(initial=0.0)), hidden=hidden, clear=hides.size - hidden)
-        tally.add(Finding(vague=int(np.count_nonzero(self.ladder.vague() & counted)), grade=grade))
-
-
-@dataclass(frozen=True, eq=False)
-class _Screened:
-    export: Export
-    screen: Screen
-    known: _Known
-
-    def tile(self, tile: Tile, tally: Tally) -> None:
-        self._fill(tile)
-        planes, expected = expected_of(self.export, tile)
-        tally.count_ulps(tile.start, tile.plane(tile.room.got), expected)
-        self.screen.gather(tile, planes, expected)
-        self.screen.compare(tile, planes, expected, tally, self._fill)
-
-    def _fill(self, tile: Tile) -> None:
-        tile.room.read(self.export.rows, tile.start, tile.plane(tile.room.got))
-
-    def end(self, tally: Tally) -> None:
-        self.screen.end(tally)
-        self.known.add_to(tally)
+def known(ladder: Ladder, counted: Flags, chosen: slice | Indices, tally: Tally) -> None:
+    """Note what is known of the chosen rows of a ladder before a single entry is read."""
+    tally.needs(ladder.export.finest)
+    hides = ladder.hides()[chosen][counted]
+    hidden = int(np.count_nonzero(hides >= 1.0))
+    grade = Grade(hides=float(hides.max(initial=0.0)), hidden=hidden, clear=hides.size - hidden)
+    tally.add(Finding(vague=int(np.count_nonzero(ladder.vague()[chosen] & counted)), grade=grade))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +157,12 @@ class _Tolerated:
 
 
 @dataclass(frozen=True, eq=False)
-class _Half:
-    """Every entry of a 16-bit export, whose own arithmetic has an allowance that is not affine."""
+class _Affine:
+    """Every entry of a gradient or of probabilities; 16-bit arithmetic adds what is not affine."""
 
     export: Export
     ladder: Ladder
-    known: _Known
+    block: Block
 
     def tile(self, tile: Tile, tally: Tally) -> None:
         got, room = _got(self.export, tile), tile.room
@@ -211,11 +192,15 @@ class _Half:
 
     def _seen(self, model: Model, strained: Flags, planes: Planes, sides: Sides) -> Grade:
         """Return what a tile shows of an export before its own arithmetic is allowed for."""
-        there, count = sides.expected != 0.0, int(np.count_nonzero(strained))
+        count = int(np.count_nonzero(strained))
+        model = Model.NATIVE_HALF if count else model
+        if not self.export.grid.half:
+            return Grade(model)
+        there = sides.expected != 0.0
         at_pivot = np.count_nonzero(strained[planes.rows, planes.pivot])
         told = not self.export.inferred  # then 16-bit arithmetic is what the user says it is
         return Grade(
-            Model.NATIVE_HALF if count else model,
+            model,
             nonzero=int(np.count_nonzero(there)),
             strained=0 if told else count,
             strained_at_pivot=0 if told else int(at_pivot),
@@ -223,7 +208,7 @@ class _Half:
         )
 
     def end(self, tally: Tally) -> None:
-        self.known.add_to(tally)
+        known(self.ladder, self.block.counted, slice(None), tally)
 
 
 @dataclass(frozen=True, eq=False)

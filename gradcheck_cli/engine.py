@@ -14,19 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid, Room, work_out
+from gradcheck_cli.audit import audit
 from gradcheck_cli.comparisons import Comparison, Exported, Tolerance
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum, Finding, Tally
 from gradcheck_cli.grades import SAMPLE
-from gradcheck_cli.losses import RowLoss, RowLosses
-from gradcheck_cli.numeric.logarithms import Arithmetic
+from gradcheck_cli.losses import RowLosses
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
+from gradcheck_cli.walks import Task, Total, walk
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19
 """Entries from which one more process saves more than its fork costs, about 2 ms."""
+
+AUDITED = ("forward", "audit")
+"""The checks that are made on a sample."""
 
 Progress = Callable[[int, Callable[[], int]], AbstractContextManager[None]]
 """Shows the progress of so many rows while it is open, asking how many are done."""
@@ -35,18 +38,6 @@ Progress = Callable[[int, Callable[[], int]], AbstractContextManager[None]]
 def silent(rows: int, done: Callable[[], int]) -> AbstractContextManager[None]:  # noqa: ARG001
     """Show no progress."""
     return nullcontext()
-
-
-@dataclass(frozen=True, eq=False)
-class Total:
-    """The loss, divided as the reduction says, and the sum of its rows' allowances."""
-
-    loss: ExactSum
-    allowed: ExactSum
-
-    def merge(self, other: Total) -> Total:
-        """Return the totals of both sets of rows."""
-        return Total(self.loss.merge(other.loss), self.allowed.merge(other.allowed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,25 +75,17 @@ class Examination:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """What every process does: the problem, its comparisons, how much to keep."""
+    """What every process does, and how much is kept of it."""
 
-    problem: Problem
-    comparisons: tuple[Comparison, ...]
-    total_by: Arithmetic | None  # the arithmetic of a stated loss, if there is one
+    task: Task
     top: int
-    grid: Grid
+    seed: int
     progress: Progress = silent
 
     @property
     def stride(self) -> int:
         """Return how many rows come to one whose errors are counted in ulps."""
-        return max(1, self.problem.rows * self.problem.classes // SAMPLE)
-
-    @property
-    def depth(self) -> bool:
-        """Whether anything asks how deep an entry lies, so that d must be kept beside exp(d)."""
-        problem = self.problem
-        return bool(problem.exports) or self.total_by is not None or problem.loss.link.softcap is not None
+        return max(1, self.task.problem.rows * self.task.problem.classes // SAMPLE)
 
 
 def comparisons_for(problem: Problem, tolerance: Tolerance | None) -> tuple[Comparison, ...]:
@@ -137,13 +120,14 @@ def examine(order: Order, processes: int) -> Examination:
     InputError
         If a row has no softmax, or a file changed; the first such row, whichever process saw it.
     """
-    processes = min(processes, 1 + order.problem.rows * order.problem.classes // _WORTH_A_PROCESS)
+    problem = order.task.problem
+    processes = min(processes, 1 + problem.rows * problem.classes // _WORTH_A_PROCESS)
     counter = Counter(processes)
     records = spread(
-        lambda blocks: _walk(order, blocks, counter).record(),
-        order.grid.blocks,
+        lambda pieces: _work(order, pieces, counter).record(),
+        1 + order.task.grid.blocks,
         counter,
-        order.progress(order.problem.rows, counter.total),
+        order.progress(problem.rows, counter.total),
     )
     examination = Examination.of_record(records[0])
     for record in records[1:]:
@@ -151,36 +135,31 @@ def examine(order: Order, processes: int) -> Examination:
     return examination
 
 
-def _walk(order: Order, blocks: Iterator[int], counter: Counter) -> Examination:
-    """Work through blocks until there are none, and return what they show together."""
-    room = Room.of(order.problem, order.grid, depth=order.depth)
-    tallies = {each.name: Tally(each.grid, order.top, order.stride) for each in order.comparisons}
-    total = None
-    with np.errstate(all="ignore"):
-        for number in blocks:
-            rows = order.grid.rows_of(number)
-            try:
-                block = work_out(order.problem, rows, order.grid, room)
-                more = _look(order, block, tallies)
-            except InputError as error:
-                raise FailedPiece(number, str(error)) from error
-            total = more if total is None or more is None else total.merge(more)
-            counter.add(len(rows))
-    return Examination({name: tally.finding for name, tally in tallies.items()}, total)
+def _work(order: Order, pieces: Iterator[int], counter: Counter) -> Examination:
+    """Work through pieces until there are none: the audit is the first, the others are blocks of rows."""
+    task = order.task
+    tallies = {each.name: Tally(each.grid, order.top, order.stride) for each in task.comparisons}
+    audited = {name: Finding() for name in AUDITED}
+    steps, number = walk(task, tallies), 0
+    try:
+        with np.errstate(all="ignore"):
+            for number in pieces:
+                if number == 0:
+                    audited = _audited(order)
+                    continue
+                rows = task.grid.rows_of(number - 1)
+                steps.take(rows)
+                counter.add(len(rows))
+            total = steps.finish()
+    except InputError as error:
+        raise FailedPiece(number, str(error)) from error
+    return Examination({**audited, **{name: tally.finding for name, tally in tallies.items()}}, total)
 
 
-def _look(order: Order, block: Block, tallies: dict[str, Tally]) -> Total | None:
-    """Put a block through every comparison; return its part of the loss if that was asked for."""
-    judges = [(each.begin(block), tallies[each.name]) for each in order.comparisons]
-    losses = None if order.total_by is None else RowLoss(block)
-    for tile in block.tiles():
-        if losses is not None:
-            losses.gather(tile)
-        for judge, tally in judges:
-            judge.tile(tile, tally)
-    for judge, tally in judges:
-        judge.end(tally)
-    if losses is None or order.total_by is None:
-        return None
-    shares, allowed = losses.shares(order.total_by, order.problem.divisor, order.problem.z_divisor)
-    return Total(ExactSum.of(shares), ExactSum.of(allowed))
+def _audited(order: Order) -> dict[str, Finding]:
+    """Return the findings of the audit, none where a row cannot be worked out: the walk names the first."""
+    try:
+        found = audit(order.task.problem, order.seed, order.top)
+    except InputError:
+        return {name: Finding() for name in AUDITED}
+    return dict(zip(AUDITED, (found.forward, found.differences), strict=True))

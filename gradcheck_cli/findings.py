@@ -15,6 +15,7 @@ import numpy as np
 from gradcheck_cli.grades import NO_GRADE, Grade, ulp_bins
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+from gradcheck_cli.numeric.softmax import Indices
 
 Place = Callable[[int], tuple[int, int]]
 """From the position in a flattened comparison to row and column."""
@@ -208,14 +209,26 @@ class Tally:
         if model > self.model:
             self._add_grade(Grade(model))
 
+    def turns(self, start: int, rows: int) -> slice | None:
+        """Return which of so many rows from `start` on are counted in ulps, or None."""
+        first = -start % self._stride
+        return None if self.grid is None or first >= rows else slice(first, None, self._stride)
+
+    def turn(self, numbers: Indices) -> Indices:
+        """Return which of some rows, by their numbers, are counted in ulps."""
+        return np.flatnonzero(numbers % self._stride == 0)
+
     def count_ulps(self, start: int, got: Floats, expected: Floats) -> None:
         """Count the errors of the rows from `start` on in ulps, where their turn comes."""
-        first = -start % self._stride
-        if self.grid is None or first >= len(got):
-            return
-        chosen = slice(first, None, self._stride)
-        bins = ulp_bins(np.ascontiguousarray(got[chosen]), np.ascontiguousarray(expected[chosen]), self.grid)
-        self._add_grade(Grade(ulps=bins))
+        chosen = self.turns(start, len(got))
+        if chosen is not None:
+            self.add_ulps(got[chosen], expected[chosen])
+
+    def add_ulps(self, got: Floats, expected: Floats) -> None:
+        """Count errors in ulps."""
+        if self.grid is not None:
+            bins = ulp_bins(np.ascontiguousarray(got), np.ascontiguousarray(expected), self.grid)
+            self._add_grade(Grade(ulps=bins))
 
     def _add_grade(self, grade: Grade) -> None:
         self.finding = replace(self.finding, grade=self.finding.grade.merge(grade))
@@ -224,25 +237,20 @@ class Tally:
         """Return how to compare entries at a place."""
         return Look(place, self.grid, self.top, self.finding.bar(self.top))
 
-    def pass_over(self, entries: int, max_abs: float) -> None:
-        """Count entries that change nothing but the number of entries and the largest error."""
-        self.finding = replace(
-            self.finding,
-            entries=self.finding.entries + entries,
-            max_abs=max(self.finding.max_abs, max_abs),
-        )
+    def pass_over(self, entries: int) -> None:
+        """Count entries that change nothing else."""
+        self.finding = replace(self.finding, entries=self.finding.entries + entries)
 
     def thresholds(self) -> tuple[float, float]:
         """Return the margin and the relative error up to which an entry changes no statistic.
 
-        A relative error r is at most r 2^digits ulps. Both are a hair low, for the rounding of what
-        is compared with them.
+        A relative error r is at most r 2^digits ulps.
         """
         margin = min(self.finding.bar(self.top), 1.0, self.finding.max_margin)
         relative = self.finding.max_rel
         if self.grid is not None:
             relative = min(relative, (self.finding.max_ulp or 0.0) * 2.0**-self.grid.digits)
-        return margin * A_HAIR_LESS, relative * A_HAIR_LESS
+        return margin, relative
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,9 +43,22 @@ def refuse_masked_targets(problem: Problem, start: int, at: Point, counted: Flag
     masked = (at.sums.own_d <= DEEPEST) & (at.q.at_pivot > 0) & counted
     if not at.q.sparse:
         masked |= _weight_on_masked(problem, start, at, w) & counted
+    _refuse(
+        problem,
+        start,
+        masked,
+        "its label" if at.q.sparse else "a class with target weight (labels, smoothing)",
+    )
+
+
+def refuse_masked_labels(problem: Problem, start: int, own_d: Floats, weight: Floats, counted: Flags) -> None:
+    """Refuse rows whose label is a masked class, given its depth and its target weight: (n,), (n,), (n,)."""
+    _refuse(problem, start, (own_d <= DEEPEST) & (weight > 0) & counted, "its label")
+
+
+def _refuse(problem: Problem, start: int, masked: Flags, cause: str) -> None:
     if masked.any():
         row = start + int(np.flatnonzero(masked)[0])
-        cause = "its label" if at.q.sparse else "a class with target weight (labels, smoothing)"
         raise InputError(
             f"{visible(problem.logits.tensor.path)}, row {list(problem.logits.index_of(row))}: {cause} is a "
             "masked class (-inf), so the loss is infinite and has no gradient"

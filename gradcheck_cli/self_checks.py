@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Tile
+from gradcheck_cli.blocks import Block, Seen, Tile
 from gradcheck_cli.bounds import Bound
 from gradcheck_cli.comparisons import Judge
 from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import row_sum, vjp
-from gradcheck_cli.screening import Screen
 
 _SMALLEST = 2.0**-1000
 """Probabilities below this take no part in the chain: -y/a would overflow."""
@@ -28,29 +27,27 @@ class Difference:
 
     def begin(self, block: Block) -> Judge:
         """Both sides come from the same softmax: only the difference's own errors are allowed."""
-        allowance = ruler.difference_error(block.at)
         slope = None if block.room.slope is None else block.at_pivot(block.room.slope)
+        allowance = ruler.difference_error(block.at)
         own = ruler.difference_at_pivot(block.at, allowance, 1.0 if slope is None else slope)
-        screen = Screen.of(block, block.at, Bound(allowance, own))
-        screen.own_got[:] = difference.central_at_pivot(block.at, slope)
-        screen.own_expected[:] = block.at.own_gradient * (1.0 if slope is None else slope)
-        return _Difference(screen)
+        return _Difference(Bound(allowance, own), difference.central_at_pivot(block.at, slope))
 
 
 @dataclass(frozen=True, eq=False)
 class _Difference:
-    screen: Screen
-
-    @staticmethod
-    def _fill(tile: Tile) -> None:
-        difference.central(tile.at, tile.planes, tile.plane(tile.room.got), tile.plane(tile.room.work))
+    bound: Bound
+    at_pivot: Floats
 
     def tile(self, tile: Tile, tally: Tally) -> None:
-        self._fill(tile)
-        self.screen.compare(tile, tile.planes, tile.g, tally, self._fill)
+        got, allowed, error, work = tile.planes_of_room()
+        difference.central(tile.at, tile.planes, got, work)
+        tile.planes.put_pivot(got, self.at_pivot[tile.rows])
+        self.bound.allowance.part(tile.rows).outside_pivot(tile.at, tile.planes, tile.g, allowed, work)
+        tile.planes.put_pivot(allowed, self.bound.own[tile.rows])
+        tally.add(compare(Sides(got, tile.g, allowed), tally.look(tile.place), error, work))
 
     def end(self, tally: Tally) -> None:
-        self.screen.end(tally)
+        """Every entry has been seen."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +63,40 @@ class Chain:
 
     def begin(self, block: Block) -> Judge:
         """Compare row by row, or entry by entry where every class has a target weight."""
-        unit = (accuracy.pairwise(block.at.sums.classes) + 8.0) * FLOAT64.unit
-        return _SparseChain(block, unit) if block.at.q.sparse else _DenseChain(unit)
+        if block.at.q.sparse:
+            return _SparseChain(self, block)
+        return _DenseChain(self._unit(block.at.sums.classes))
 
+    @staticmethod
+    def _unit(classes: int) -> float:
+        return (accuracy.pairwise(classes) + 8.0) * FLOAT64.unit
 
-@dataclass(frozen=True, eq=False)
-class _SparseChain:
-    block: Block
-    unit: float
-
-    def tile(self, tile: Tile, tally: Tally) -> None:
-        """Nothing to see: the rows say it all."""
-
-    def end(self, tally: Tally) -> None:
-        at, start = self.block.at, self.block.start
-        chosen = self.block.counted & (at.sums.own_a > _SMALLEST)
+    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:  # noqa: ARG002 - has its own
+        """Compare rows whose targets lie on their labels alone."""
+        at, unit = seen.at, self._unit(seen.at.sums.classes)
+        chosen = seen.counted & (at.sums.own_a > _SMALLEST)
         mass, p = at.q.mass * chosen, np.where(chosen, at.sums.own_a, 1.0)
         at_label = -mass / p
         inner = at_label * p
         got = np.stack([-inner, (at_label - inner) * p], axis=1)
         excess = cross_entropy.excess_at_pivot(at.sums, at.q)
         expected = np.stack([mass, excess * chosen], axis=1)
-        allowed = self.unit * np.stack([mass, mass], axis=1) + 2.0**-1000
-        look = tally.look(lambda position: (start + position // 2, 0))
+        allowed = unit * np.stack([mass, mass], axis=1) + 2.0**-1000
+        look = tally.look(lambda position: (int(seen.numbers[position // 2]), 0))
         finding = compare(Sides(got, expected, allowed), look, np.empty_like(got), np.empty_like(got))
         tally.add(replace(finding, entries=2 * int(chosen.sum())))
+
+
+@dataclass(frozen=True, eq=False)
+class _SparseChain:
+    of: Chain
+    block: Block
+
+    def tile(self, tile: Tile, tally: Tally) -> None:
+        """Nothing to see: the rows say it all."""
+
+    def end(self, tally: Tally) -> None:
+        self.of.compare_rows(self.block.seen, np.empty(0), tally)
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,12 @@ class Invariants:
         """Sum the rows of the tiles, compare them at the end."""
         return _Invariants(block, np.empty(block.size))
 
+    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:
+        """Compare rows whose gradient is one number times a_j outside the label's column."""
+        at = seen.at
+        row_sums = at.coefficient * (a_sums - at.sums.own_a) + at.own_gradient
+        compare_row_sums(seen, row_sums, tally)
+
 
 @dataclass(frozen=True, eq=False)
 class _Invariants:
@@ -139,15 +151,21 @@ class _Invariants:
         self.row_sums[tile.rows] = row_sum(plane)
 
     def end(self, tally: Tally) -> None:
-        at, start = self.block.at, self.block.start
-        sigma = accuracy.pairwise(at.sums.classes)
-        if at.loss.link.softcap is not None:
-            expected = np.ones(self.block.size)
-            allowed = np.full(self.block.size, (sigma + 4.0) * FLOAT64.unit)
-        else:
-            expected = at.by.zeta
-            size = 2.0 * np.abs(at.by.s) * at.q.mass + np.abs(at.by.zeta)
-            allowed = (2.0 * sigma + 12.0) * FLOAT64.unit * size + 2.0**-1000
-        sides = Sides(self.row_sums, expected, allowed)
-        look = tally.look(lambda row: (start + row, 0))
-        tally.add(compare(sides, look, np.empty_like(allowed), np.empty_like(allowed)))
+        compare_row_sums(self.block.seen, self.row_sums, tally)
+
+
+def compare_row_sums(seen: Seen, row_sums: Floats, tally: Tally) -> None:
+    """Compare the rows' sums of the gradient with zeta, or under a softcap of the probabilities with 1."""
+    at, numbers = seen.at, seen.numbers
+    sigma = accuracy.pairwise(at.sums.classes)
+    if at.loss.link.softcap is not None:
+        expected = np.ones(len(numbers))
+        allowed = np.full(len(numbers), (sigma + 4.0) * FLOAT64.unit)
+    else:
+        expected = at.by.zeta
+        size = 2.0 * np.abs(at.by.s) * at.q.mass + np.abs(at.by.zeta)
+        allowed = (2.0 * sigma + 16.0) * FLOAT64.unit * size + 2.0**-1000
+    look = tally.look(lambda row: (int(numbers[row]), 0))
+    tally.add(
+        compare(Sides(row_sums, expected, allowed), look, np.empty_like(allowed), np.empty_like(allowed))
+    )

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine, screening
+from gradcheck_cli import blocks, engine, walks
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import difference
 from gradcheck_cli.outcome import Outcome
-from tests.conftest import Examine
+from tests.conftest import Examine, named
 
 
 def _data(rows: int = 300, classes: int = 17) -> dict[str, np.ndarray[Any, Any]]:
@@ -90,18 +90,24 @@ def test_a_mask_under_a_softcap_is_refused(examine: Examine) -> None:
         examine(data["logits"], data["labels"], {"softcap": 5.0})
 
 
-@pytest.mark.parametrize("settings", [{}, {"temperature": 3.0}, {"z_loss": 0.01, "reduction": "sum"}])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 3.0}, {"reduction": "sum"}])
 @pytest.mark.parametrize("top", [0, 1, 50])
-def test_screening_changes_nothing(
-    examine: Examine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], top: int
+@pytest.mark.parametrize("classes", [7, 40])
+def test_a_glance_changes_nothing(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], top: int, classes: int
 ) -> None:
     """Passing over what is unremarkable gives the same statistics as comparing every entry in full."""
-    data = _data(900, 40)
+    data = _data(900, classes)
     logits, labels = data.pop("logits"), data.pop("labels")
     monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
-    screened = examine(logits, labels, settings | {"top": top}, **data)
-    monkeypatch.setattr(screening.Screen, "_remarkable", lambda *_: None)
-    assert _comparable(examine(logits, labels, settings | {"top": top}, **data)) == _comparable(screened)
+    glanced = examine(logits, labels, settings | {"top": top}, **data)
+    monkeypatch.setattr(walks.Task, "plain", False)
+    closely = examine(logits, labels, settings | {"top": top}, **data)
+    assert closely.verdict is glanced.verdict
+    for name in ("grad", "probs", "chain"):
+        assert named(closely, name) == named(glanced, name)
+    for one, other in zip(closely.checks, glanced.checks, strict=True):
+        assert (one.name, one.verdict, one.entries) == (other.name, other.verdict, other.entries)
 
 
 @pytest.mark.parametrize(

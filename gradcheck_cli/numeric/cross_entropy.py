@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,16 @@ class Targets:
         dense = None if self.dense is None else self.dense[rows]
         each = (self.peak[rows], self.mass[rows], self.others[rows], self.at_pivot[rows])
         return Targets(*each, even=self.even, shared=self.shared, dense=dense)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Targets]) -> Targets:
+        """Return the targets of several sets of rows, none of which has any outside the pivot column."""
+        return cls(
+            peak=np.concatenate([part.peak for part in parts]),
+            mass=np.concatenate([part.mass for part in parts]),
+            others=np.concatenate([part.others for part in parts]),
+            at_pivot=np.concatenate([part.at_pivot for part in parts]),
+        )
 
     def plane(self) -> Floats:
         """Return the part of q that is not at the pivot alone, broadcastable to (n, K)."""
@@ -120,6 +131,11 @@ class Scale:
         """Return some of the rows."""
         return Scale(self.s[rows], self.zeta[rows], self.z[rows])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scale]) -> Scale:
+        """Return the scales of several sets of rows."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("s", "zeta", "z")))
+
 
 @dataclass(frozen=True, eq=False)
 class Point:
@@ -160,16 +176,25 @@ def excess_at_pivot(sums: Sums, q: Targets) -> Floats:
     return np.where(sums.confident, complement, q.mass * sums.own_a - q.at_pivot)
 
 
-def scale(sums: Sums, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
-    """Return the row scales, given dE/d(row loss) and dE/d(row z-loss): (n,), (n,) to Scale."""
+def scale(sums: Sums | None, loss: Loss, upstream: Floats, z_upstream: Floats) -> Scale:
+    """Return the row scales, given dE/d(row loss) and dE/d(row z-loss): (n,), (n,) to Scale.
+
+    Without a z-loss they do not depend on the sums.
+    """
     chain = 1.0 if loss.link.softcap is not None else 1.0 / loss.link.temperature
     z = (2.0 * loss.z_loss * chain) * z_upstream
-    return Scale(upstream * chain, z * sums.lse if loss.z_loss else z, z)
+    return Scale(upstream * chain, z if sums is None or not loss.z_loss else z * sums.lse, z)
+
+
+def label_losses(at: Point) -> Floats:
+    """Return what the label alone contributes to the losses, all of them for sparse targets: (n,)."""
+    total: Floats = at.q.mass * at.sums.log_total - at.q.peak * at.sums.own_d
+    return total
 
 
 def losses(at: Point, d: Floats, work: Floats) -> Floats:
     """Return -sum_k q_k log a_k = sum_k q_k (log S + D_k) without z-loss: (n,), all terms >= 0."""
-    total = at.q.mass * at.sums.log_total - at.q.peak * at.sums.own_d
+    total = label_losses(at)
     if not at.q.sparse:
         np.multiply(d, at.q.plane(), out=work)
         total = total - row_sum(work)

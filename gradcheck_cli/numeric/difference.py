@@ -77,6 +77,15 @@ def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     return out
 
 
+def log_ratios(a: Floats, out: Floats) -> Floats:
+    """Return log1p(a E+) - log1p(a E-), which is 2h times the central difference over s Q: (n, K), in `out`.
+
+    Without softcap, z-loss and targets outside the pivot column; that column is not treated apart.
+    """
+    _log_ratio(a, Moves(STEP, -STEP, STEP), out)
+    return out
+
+
 def central_at_pivot(at: Point, slope: Floats | None) -> Floats:
     """Return the central difference in the pivot column: (n,), given the softcap's slope there.
 

@@ -53,6 +53,14 @@ def difference_error(at: Point) -> Allowance:
     )
 
 
+def relative_error() -> float:
+    """Return what the difference may be off by outside the pivot column, relative to the gradient's entry.
+
+    Of :func:`difference_error` without softcap and z-loss, where it is one number times |s| Q a_j.
+    """
+    return STEP * STEP / 6.0 * math.exp(4.0 * STEP) + _DIFFERENCE_ROUNDING
+
+
 def difference_at_pivot(at: Point, whole: Allowance, slope: Floats | float) -> Floats:
     """Return the difference's allowance in the pivot column, relative to 1 - a there: (n,).
 
