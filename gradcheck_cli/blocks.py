@@ -38,8 +38,11 @@ TILE_ENTRIES = 1 << 16
 """Entries of a tile: three float64 planes of it stay in a core's second-level cache, and a call of NumPy
 on it takes ten times as long as the call itself costs."""
 
+BLOCK_ROWS = 1 << 12
+"""Rows of a block at most: some dozens of numbers for each row stay in the cache as well."""
+
 TILES = 4
-"""Tiles of a block."""
+"""Tiles of a block, where that is not too many rows."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,9 @@ class Grid:
     @classmethod
     def of(cls, problem: Problem) -> Grid:
         """Return the cut of a problem's rows."""
-        tile = max(1, TILE_ENTRIES // problem.classes)
-        block = tile * (TILES if problem.classes <= TILE_ENTRIES else 1)
-        return cls(problem.rows, min(tile, problem.rows), min(block, problem.rows))
+        tile = min(max(1, TILE_ENTRIES // problem.classes), BLOCK_ROWS, problem.rows)
+        tiles = TILES if problem.classes <= TILE_ENTRIES else 1
+        return cls(problem.rows, tile, min(tile * max(1, min(tiles, BLOCK_ROWS // tile)), problem.rows))
 
     @property
     def single(self) -> Grid:

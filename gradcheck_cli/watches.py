@@ -67,7 +67,8 @@ class WatchDifference:
             entries = self._errors(quotient[rows]) * seen.a[rows]
             tally.add(Finding(max_abs=float((entries.max(axis=1) * np.abs(seen.coefficient[rows])).max())))
         margins = off / self._allowed
-        if float(margins.max()) >= tally.finding.bar(tally.top):
+        first = int(margins.argmax())
+        if self._among_the_worst(float(margins[first]), seen.start + first):
             for row in np.argsort(-margins, kind="stable"):
                 if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
                     break
