@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -48,13 +49,17 @@ class Ladder:
     def bound(self, model: Model) -> Bound:
         """Return the bound under a model of plain arithmetic."""
         if model not in self._bounds:
-            allowance = exported_error(self._at, self.export, model)
+            allowance = exported_error(self._at, self.export, model, self._reference)
             own = allowance.at_pivot(self.point, self._slope, self._slope * self.point.own_gradient)
             if self._hidden is not None:
                 outside, at_pivot = self._hidden
                 allowance, own = allowance + outside, own + at_pivot
             self._bounds[model] = Bound(allowance, own)
         return self._bounds[model]
+
+    @cached_property
+    def _reference(self) -> Allowance:
+        return reference_error(self._at, self.export)
 
     def vague(self) -> Flags:
         """Return of which rows nothing can be said, because arithmetic alone may cost so much: (n,)."""
@@ -70,20 +75,28 @@ class Ladder:
         return self._hidden[0].fixed / np.where(magnitude > 0.0, magnitude, 1.0)
 
 
-def exported_error(at: Point, export: Export, model: Model = ACCEPTED) -> Allowance:
-    """Return reference error, compute model and storage together: all of a bound but native half."""
-    sigma = model.sigma(at.sums.classes)
+def reference_error(at: Point, export: Export) -> Allowance:
+    """Return the allowance of softgrad's own float64 values."""
     if export.name == "probs":
-        link, own = at.loss.link, accuracy.pairwise(at.sums.classes)
-        whole = accuracy.probability_error(at.sums, link, FLOAT64, own)
-        arithmetic = accuracy.probability_error(at.sums, link, export.compute, sigma)
-        at = accuracy.bare(at.sums, link)
-    else:
-        whole, arithmetic = accuracy.reference_error(at), accuracy.gradient_error(at, export.compute, sigma)
+        own = accuracy.pairwise(at.sums.classes)
+        return accuracy.probability_error(at.sums, at.loss.link, FLOAT64, own)
+    return accuracy.reference_error(at)
+
+
+def exported_error(
+    at: Point, export: Export, model: Model = ACCEPTED, reference: Allowance | None = None
+) -> Allowance:
+    """Return reference error, compute model and storage together: all of a bound but native half."""
+    whole = reference_error(at, export) if reference is None else reference
+    sigma = model.sigma(at.sums.classes)
     if model is Model.CORRECTLY_ROUNDED:
         whole = whole.stored(export.compute)
+    elif export.name == "probs":
+        whole += accuracy.probability_error(at.sums, at.loss.link, export.compute, sigma)
     else:
-        whole += arithmetic
+        whole += accuracy.gradient_error(at, export.compute, sigma)
+    if export.name == "probs":
+        at = accuracy.bare(at.sums, at.loss.link)
     if model >= Model.FUSED_LSE:
         whole = replace(whole, fixed=whole.fixed + accuracy.fused_lse_error(at, export.compute))
     if export.grid is not export.compute:

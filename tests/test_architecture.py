@@ -73,7 +73,17 @@ def test_imports_point_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if _room(p) == "numeric"], ids=lambda path: path.name)
 def test_numeric_imports_numpy_alone(path: Path) -> None:
-    allowed = {"numpy", "gradcheck_cli", "__future__", "math", "enum", "dataclasses", "collections", "typing"}
+    allowed = {
+        "numpy",
+        "gradcheck_cli",
+        "__future__",
+        "math",
+        "enum",
+        "dataclasses",
+        "collections",
+        "functools",
+        "typing",
+    }
     assert {name.split(".")[0] for name in _imports(path)} <= allowed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -154,7 +155,7 @@ class Point:
         own = by.s * excess_at_pivot(sums, q) + by.zeta * sums.own_a
         return cls(loss, sums, q, by, by.s * q.mass + by.zeta, own)
 
-    @property
+    @cached_property
     def magnitude(self) -> Floats:
         """Return |s| Q + |zeta|, what multiplies a_j before anything cancels: (n,)."""
         return np.abs(self.by.s) * self.q.mass + np.abs(self.by.zeta)
