@@ -122,7 +122,7 @@ class WatchExport:
         self._tally = tally
         self._least = least_rates(export, loss, export.rows.classes)
         self._closely: list[Flags] = []
-        self._own: list[Floats] = []
+        self._own: list[Floats] = []  # (2, n) got and a in the label's column
         self._open: list[tuple[Indices, Indices, Floats]] = []  # rows, columns, (3, m) got, a and d
         self._sampled: list[tuple[Indices, Floats, Floats]] = []  # rows, got, a
 
@@ -138,7 +138,8 @@ class WatchExport:
         fine = (off <= limit * size) & ((off + _ROUNDING * size) * seen.likeliest <= most)
         much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limit)
         self._closely.append(np.full(len(fine), much))
-        self._own.append(got[seen.rows, seen.labels])
+        at_label = (seen.rows, seen.labels)
+        self._own.append(np.stack([got[at_label], seen.a[at_label]]))
         if much:
             return self._closely[-1]
         self._sample(seen, got)
@@ -179,7 +180,7 @@ class WatchExport:
 
     def settle(self, seen: Seen) -> None:
         """Compare the label's column and what was left open."""
-        closely, own = np.concatenate(self._closely), np.concatenate(self._own)
+        closely, own = np.concatenate(self._closely), np.concatenate(self._own, axis=1)
         chosen = np.flatnonzero(~closely)
         if chosen.size:
             self._settle(seen, chosen, own)
@@ -192,14 +193,14 @@ class WatchExport:
         bound = ladder.bound(ACCEPTED)
         classes = point.sums.classes
         tally.pass_over(len(chosen) * (classes - 1) - self._settle_open(seen, ladder))
-        part = seen.part(chosen)
-        sides = Sides(own[chosen], point.own_gradient[chosen], bound.own[chosen])
+        part, right = seen.part(chosen), point.own_gradient if self.name == "grad" else own[1]
+        sides = Sides(own[0][chosen], right[chosen], bound.own[chosen])
         finding, error = _compare_pivots(part, sides, tally)
         _grade(finding, error, tally, lambda model: ladder.bound(model).own[chosen])
         known(ladder, part.counted, chosen, tally)
         for rows, got, a in self._sampled:
             expected = a * point.coefficient[rows][:, None]
-            expected[np.arange(len(rows)), point.sums.pivot[rows]] = point.own_gradient[rows]
+            expected[np.arange(len(rows)), point.sums.pivot[rows]] = right[rows]
             tally.add_ulps(got, expected)
 
     def _settle_open(self, seen: Seen, ladder: Ladder) -> int:
