@@ -13,7 +13,7 @@ from gradcheck_cli.numeric import accuracy
 from gradcheck_cli.numeric.allowance import Allowance
 from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.numeric.precision import FLOAT64, Floats, storage_error
 from gradcheck_cli.numeric.softmax import Sums
 from gradcheck_cli.refusals import Flags
 
@@ -86,7 +86,7 @@ def reference_error(at: Point, export: Export) -> Allowance:
 def exported_error(
     at: Point, export: Export, model: Model = ACCEPTED, reference: Allowance | None = None
 ) -> Allowance:
-    """Return reference error, compute model and storage together: all of a bound but native half."""
+    """Return reference error, compute model and storage together: all of a bound but what 16 bits cost."""
     whole = reference_error(at, export) if reference is None else reference
     sigma = model.sigma(at.sums.classes)
     if model is Model.CORRECTLY_ROUNDED:
@@ -99,9 +99,22 @@ def exported_error(
         at = accuracy.bare(at.sums, at.loss.link)
     if model >= Model.FUSED_LSE:
         whole = replace(whole, fixed=whole.fixed + accuracy.fused_lse_error(at, export.compute))
-    if export.grid is not export.compute:
+    if export.grid is not export.compute and not export.grid.half:
         whole = whole.stored(export.grid)
     return whole.rounded(*rounding(export.decimals))
+
+
+def add_storage(allowed: Floats, expected: Floats, export: Export, work: Floats) -> None:
+    """Add what rounding to a 16-bit format costs, given what is allowed before it.
+
+    Not in :func:`exported_error`: half the spacing at an entry is up to half as much as u of it, which is
+    most of what is allowed.
+    """
+    if not export.grid.half:
+        return
+    np.abs(expected, out=work)
+    work += allowed
+    allowed += storage_error(work, export.grid, work)
 
 
 def least_rates(export: Export, loss: Loss, classes: int) -> dict[Model, float]:

@@ -9,14 +9,14 @@ from typing import Protocol
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Seen, Tile
-from gradcheck_cli.bounds import ACCEPTED, Ladder
+from gradcheck_cli.bounds import ACCEPTED, Ladder, add_storage
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
 from gradcheck_cli.grades import ARITHMETIC, Grade, tightest
 from gradcheck_cli.numeric import cross_entropy, half, logarithms
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import Floats, Precision
+from gradcheck_cli.numeric.precision import Floats, Precision, storage_error
 from gradcheck_cli.numeric.softmax import DEEPEST, Indices, Planes
 from gradcheck_cli.refusals import Flags
 
@@ -90,7 +90,7 @@ class Exported:
         """Whether a glance can tell where nothing is remarkable, given a plain problem."""
         export = self.export
         affine = self.tolerance is None and export.name in ("grad", "probs")
-        return affine and export.native is None and not export.flushes
+        return affine and export.native is None and not export.grid.half
 
     def begin(self, block: Block) -> Judge:
         """Compare every entry with an allowance worked out for it."""
@@ -176,6 +176,7 @@ class _Affine:
             bound = self.ladder.bound(model)
             bound.allowance.part(tile.rows).outside_pivot(point, planes, expected, allowed, work)
             planes.put_pivot(allowed, bound.own[tile.rows])
+            add_storage(allowed, expected, self.export, work)
             if self.export.flushes:
                 np.maximum(allowed, self.export.grid.smallest_normal, out=allowed, where=got == 0.0)
             return allowed
@@ -263,6 +264,7 @@ def stored(allowed: Floats, expected: Floats, export: Export) -> Floats:
     relative, absolute = rounding(export.decimals)
     size = np.abs(expected)
     size[np.isinf(size)] = 0.0
-    allowed *= 1.0 + export.grid.unit
-    allowed += (export.grid.unit + relative) * size + absolute + export.grid.smallest_subnormal
+    allowed += relative * size + absolute
+    size += allowed
+    allowed += storage_error(size, export.grid, size)
     return allowed

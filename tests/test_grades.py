@@ -177,6 +177,54 @@ def test_a_label_rounded_twice_is_no_handful(examine: Examine) -> None:
     assert (outcome.verdict, named(outcome, "grad").explained_by) == (Verdict.PASS, "native half")
 
 
+def test_targets_summed_in_bfloat16_are_no_bug(examine: Examine) -> None:
+    """jax.grad (jax 0.10.2, CPU) of smoothed cross-entropy in bfloat16: log-softmax's backward sums the
+    targets in bfloat16, one by one, and is 9 % off at the likeliest class.
+    """  # noqa: D205 - the provenance
+    z = np.zeros((1, 28), np.float32)
+    z[0, 1] = 8.0
+    grad = np.full((1, 28), -0.0036163330078125, np.float32)
+    grad[0, :2] = -1.015625, 1.2109375
+    settings = {"label_smoothing": 0.1, "reduction": "sum"}
+    assert examine(z, np.array([0]), settings, upstream=1.125, grad=grad).verdict is Verdict.PASS
+
+
+def test_targets_summed_in_order_are_no_bug_in_float32(examine: Examine) -> None:
+    """Exponentials that stagnate and smoothed targets that pile up, each summed one by one."""
+    f, classes = np.float32, 1000
+    z = np.full((1, classes), np.log(0.98 * 2.0**-24), dtype=f)
+    z[0, 0] = 0.0
+    e, targets = np.exp(z), np.full((1, classes), f(0.1) / f(classes), dtype=f)
+    targets[0, 0] += f(1) - f(0.1)
+    total, mass = (np.add.accumulate(each, axis=1)[:, -1:] for each in (e, targets))
+    grad = mass * (e / total) - targets
+    outcome = examine(z, np.array([0]), {"label_smoothing": 0.1, "reduction": "sum"}, grad=grad)
+    assert outcome.verdict is Verdict.PASS
+
+
+def test_a_row_of_hardly_more_than_subnormals_may_be_off_by_one(examine: Examine) -> None:
+    """A sixth of the largest entry is less than float16 can tell apart there."""
+    z = np.zeros((1, 4), np.float32)
+    eta = FLOAT16.smallest_subnormal
+    right = np.array([[-3.0, 1.0, 1.0, 1.0]]) * eta
+    off = right + np.array([[eta, 0, 0, 0]])
+    settings = {"reduction": "sum"}
+    outcome = examine(z, np.array([0]), settings, upstream=4.0 * eta, grad=off.astype(np.float16))
+    assert outcome.verdict is Verdict.PASS
+
+
+def test_half_a_spacing_is_what_rounding_once_costs(examine: Examine) -> None:
+    """At 1.9 times a power of two a whole unit roundoff of the entry is 1.9 half spacings: too much."""
+    z, labels, right = _problem(rows=400)
+    once = right.astype(ml_dtypes.bfloat16).astype(np.float64)
+    at = np.argwhere((np.abs(right) > 1e-3) & (np.abs(np.frexp(right)[0]) > 0.9))[0]
+    spacing = 2.0 ** (np.floor(np.log2(abs(once[tuple(at)]))) - 7)
+    once[tuple(at)] += spacing * np.sign(right[tuple(at)] - once[tuple(at)])
+    settings = {"reduction": "sum", "compute_dtype": "float32"}
+    outcome = examine(z, labels, settings, grad=once.astype(ml_dtypes.bfloat16))
+    assert [each.index for each in named(outcome, "grad").worst if each.margin > 1] == [tuple(at)]
+
+
 def test_what_underflows_is_counted(examine: Examine) -> None:
     z, labels, right = _problem(scale=8.0)
     grad = right.astype(np.float16)

@@ -80,3 +80,39 @@ def test_it_is_not_suggested_where_the_gradient_is_as_short(examine: Examine) ->
     z, labels, grad = _exported()
     outcome = examine(z, labels, {"reduction": "sum"}, grad=grad.astype(ml_dtypes.bfloat16))
     assert "logits-rounded" not in _codes(outcome)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3"])
+def test_rows_of_zeros_under_a_softcap_have_an_allowance(examine: Examine, dtype: str) -> None:
+    """With nothing to round the bound was 0/0, and the exact gradient failed."""
+    y = np.eye(4)[[0, 1]]
+    settings = {"softcap": 20.0, "logits_rounded": dtype, "reduction": "sum"}
+    outcome = examine(np.zeros((2, 4)), np.array([0, 1]), settings, grad=(0.25 - y).astype(np.float32))
+    assert outcome.verdict is Verdict.PASS
+
+
+def test_a_probability_lost_to_rounded_logits_is_no_failure(examine: Examine) -> None:
+    """Logits 22 apart, rounded to 1024 apart: the true entry is 3e-10, and 0 is expected."""
+    exact = np.array([131594.0, 131572.0])
+    p = np.exp(exact[1] - exact[0])
+    outcome = examine(
+        exact[None, :].astype(ml_dtypes.bfloat16),
+        np.array([0]),
+        ROUNDED,
+        grad=np.array([[-p, p]], np.float32),
+    )
+    assert (named(outcome, "grad").failing, outcome.verdict) == (0, Verdict.INCONCLUSIVE)
+
+
+def test_logits_that_rounding_makes_subnormal_or_zero_are_allowed_for(examine: Examine) -> None:
+    """Logits of 4e-4 are 0 in float8 e4m3, whose smallest number is 2e-3."""
+    rng = np.random.default_rng(4)
+    exact = 4e-4 * rng.normal(size=(8, 3))
+    v = 10 * np.tanh(exact / 10)
+    a = np.exp(v) / np.exp(v).sum(axis=1, keepdims=True)
+    grad = (a - np.eye(3)[np.zeros(8, int)]) * (1 - np.tanh(exact / 10) ** 2)
+    settings = {"softcap": 10.0, "reduction": "sum", "logits_rounded": "float8_e4m3"}
+    rounded = exact.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    assert not rounded.any()
+    outcome = examine(rounded, np.zeros(8, int), settings, grad=grad.astype(np.float32))
+    assert outcome.verdict is Verdict.PASS

@@ -36,6 +36,9 @@ FUSED_LSE_CAP = 1e-3
 ANYTHING = 700.0
 """Exponent from which on an error is as large as the numbers: expm1 of it is about 1e304."""
 
+_UNDERFLOWS = 500.0
+"""Exponent by which a probability must move before one that is 0 in float64 may be seen in float32."""
+
 EXP_ULP = {FLOAT64: 4.0, FLOAT32: 8.0}  # c_e = c_l in u: 2 ulp for float64, 4 ulp for float32 libraries
 _DEEPEST_RELEVANT = {FLOAT64: 745.2, FLOAT32: 104.0}  # exp(-D) is 0 beyond
 
@@ -72,7 +75,7 @@ def link_error(sums: Sums, link: Link) -> tuple[float | Floats, float]:
 
 def _amplification(r_largest: float | Floats) -> Floats:
     """Return kappa with expm1(1.001 r) <= kappa r for 0 < r <= r_largest (expm1(r)/r increases)."""
-    widest = np.minimum(1.001 * np.asarray(r_largest), ANYTHING)
+    widest = np.minimum(np.maximum(1.001 * np.asarray(r_largest), 2.0**-500), ANYTHING)
     kappa: Floats = 1.001 * np.expm1(widest) / widest
     return kappa
 
@@ -113,10 +116,10 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
 
     |A| p_j expm1(1.001 r_j), A = |s| Q + |zeta|; 4u (|s| (Q p_j + q_j) + |zeta| p_j) for p - q, the
     product with Q, the targets' own rounding (1 - e, e/K, w_y) and the sum, and where 1 - e cancels
-    u e / (1 - e) of q more, twice; z-loss as in
+    u e / (1 - e) of q more, twice; where Q is a sum of many targets :func:`target_sum_error`; z-loss as in
     :func:`_square_error`; 6u |g_j| for upstream, divisor and storage in u, and the error of a divisor that
-    is itself a sum. A softcap adds 16u |g_j| and, for a slope computed as 1 - tanh^2,
-    12u ((|s| Q + |zeta|) p_j + |s| q_j) / T; the slope is at most 1/T.
+    is itself a sum. A softcap adds 16u |g_j| and, for a slope computed as 1 - tanh^2 with tanh good to 8u,
+    18u ((|s| Q + |zeta|) p_j + |s| q_j) / T; the slope is at most 1/T.
     """
     link = at.loss.link
     p = probability_error(at.sums, link, u, sigma)
@@ -126,13 +129,24 @@ def gradient_error(at: Point, u: Precision, sigma: float) -> Allowance:
     smoothed = at.loss.smoothing
     magnitude = at.magnitude
     return Allowance(
-        fixed=magnitude * (p.fixed + 4.0 * u.unit) + lse,
+        fixed=magnitude * (p.fixed + 4.0 * u.unit) + lse + np.abs(at.by.s) * target_sum_error(at, u, sigma),
         depth=magnitude * p.depth,
         target=(4.0 + 2.0 * smoothed / (1.0 - smoothed)) * u.unit * np.abs(at.by.s) * steepest,
         floor=magnitude * p.floor * steepest + 2.0 * u.smallest_normal,
         relative=((22.0 if capped else 6.0) + at.loss.divisor_terms) * u.unit,
-        bent=12.0 * u.unit * steepest if capped else 0.0,
+        bent=18.0 * u.unit * steepest if capped else 0.0,
     )
+
+
+def target_sum_error(at: Point, u: Precision, sigma: float) -> Floats | float:
+    """Return what summing dense targets costs Q, as log-softmax's backward does: (n,), 0 for labels alone.
+
+    sigma u Q; but adding x to a sum never costs more than x, because the sum itself could be the result,
+    so no more than the targets outside the pivot column and u Q for that one.
+    """
+    if at.q.sparse:
+        return 0.0
+    return np.minimum(sigma * u.unit * at.q.mass, at.q.others + u.unit * at.q.mass)
 
 
 def _square_error(at: Point, u: Precision, sigma: float) -> Floats:
@@ -165,13 +179,15 @@ def fused_lse_error(at: Point, u: Precision) -> Floats:
 def rounded_exponent(sums: Sums, link: Link, grid: Precision) -> tuple[Floats, float]:
     """Return by how much log p_j moves when logits are rounded to `grid`: fixed part, per depth.
 
-    |fl(z_j) - z_j| <= u |z_j|, so v_j moves by e_j <= u (|m| + D_j), and logsumexp by at most the largest
-    of sum p_k e_k and log sum p_k exp(e_k), both <= u (|m| + log K): sum p_k D_k = H(p) - log S, and
-    sum w_k^(1-u) <= K^u S^(1-u). Under a softcap e_j <= 1.1 u |v_j|, because x sech^2(x) <= tanh(x).
+    |fl(z_j) - z_j| <= u |z_j| + eta/2, so v_j moves by e_j <= u (|m| + D_j) + eta/2T, and logsumexp by at
+    most the largest of sum p_k e_k and log sum p_k exp(e_k), both <= u (|m| + log K) + eta/2T:
+    sum p_k D_k = H(p) - log S, and sum w_k^(1-u) <= K^u S^(1-u). Under a softcap e_j <= 1.1 u |v_j| + eta/2T,
+    because x sech^2(x) <= tanh(x).
     """
+    least = grid.smallest_subnormal / link.temperature
     if link.softcap is not None:
-        return 2.2 * grid.unit * sums.reach, 0.0
-    return grid.unit * (2.0 * np.abs(sums.top) + math.log(sums.classes)), grid.unit
+        return 2.2 * grid.unit * sums.reach + least, 0.0
+    return grid.unit * (2.0 * np.abs(sums.top) + math.log(sums.classes)) + least, grid.unit
 
 
 def rounded_logits_error(at: Point, grid: Precision, slope: Floats | float) -> tuple[Allowance, Floats]:
@@ -180,22 +196,24 @@ def rounded_logits_error(at: Point, grid: Precision, slope: Floats | float) -> t
     A p_j expm1(r_j), r_j from :func:`rounded_exponent`. In the pivot column the odds p / (1 - p) move by
     r_j and what the logarithm of the others' sum lies deeper, so A p (1 - p) expm1(r'). z-loss moves with
     lse. The slope of a softcap moves by u |x| sup |d sech^2/dx| / T: sup 2 x sech^2 tanh x = 0.64.
+    Where r_j may be hundreds, a probability that is 0 here may have been none: then anything is allowed.
     """
     link, sums, magnitude = at.loss.link, at.sums, at.magnitude
     exponent, depth = rounded_exponent(sums, link, grid)
     kappa = _amplification(exponent + depth * _DEEPEST_RELEVANT[FLOAT32])
+    lost = np.where(exponent + depth * _DEEPEST_RELEVANT[FLOAT64] > _UNDERFLOWS, magnitude, 0.0)
     moved = np.abs(at.by.z) * exponent
     bent = 0.8 * grid.unit / link.temperature if link.softcap is not None else 0.0
     outside = Allowance(
         fixed=np.minimum(magnitude * kappa * exponent + moved, 1e200),
         depth=np.minimum(magnitude * kappa * depth, 1e200),
         target=0.0,
-        floor=0.0,
+        floor=lost,
         bent=bent,
     )
     deeper = grid.unit * np.maximum(-np.log(np.maximum(sums.rest, 2.0**-1074)), 0.0)
     odds = np.minimum(1.001 * (exponent - depth * np.maximum(sums.own_d, -1e6) + deeper), ANYTHING)
-    own = slope * sums.own_a * (magnitude * sums.others * np.expm1(odds) + moved)
+    own = slope * sums.own_a * (magnitude * sums.others * np.expm1(odds) + moved) + lost
     return outside, own + bent * (magnitude * sums.own_a + np.abs(at.by.s) * at.q.at_pivot)
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradcheck_cli.numeric.accuracy import ANYTHING, EXP_ULP, any_order, link_error
+from gradcheck_cli.numeric.accuracy import ANYTHING, EXP_ULP, any_order, link_error, target_sum_error
 from gradcheck_cli.numeric.allowance import column
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import FLOAT32, Floats, Precision
@@ -39,7 +39,8 @@ def native_error(
     z-loss
     |zeta| p_j expm1(u_h (2 |lse| + 8)) for a rounded lse; for dense targets, each s q_k rounded to
     within half a subnormal in the same direction and summed by log-softmax's backward,
-    eta (p_j (K + sum of max(1, w_k)) + 4). The first plane of the room is returned.
+    eta (p_j (K + sum of max(1, w_k)) + 4); and these targets summed in the half format. The cap leaves a
+    subnormal, for a row may have no more. The first plane of the room is returned.
     """
     out, work = room
     u, s, magnitude = half.unit, np.abs(at.by.s), at.magnitude
@@ -70,7 +71,7 @@ def native_error(
     work *= relative
     out += work
     out += half.smallest_subnormal * ((1.0 if at.q.sparse else 5.0) + column(magnitude))
-    np.minimum(out, NATIVE_CAP * largest[:, None], out=out)
+    np.minimum(out, (NATIVE_CAP * largest + half.smallest_subnormal)[:, None], out=out)
     return out
 
 
@@ -84,4 +85,5 @@ def _native_sums(at: Point, half: Precision) -> Floats:
         weights = at.loss.class_weights
         heaviest = at.sums.classes if weights is None else float(np.maximum(weights, 1.0).sum())
         extra += half.smallest_subnormal * (at.sums.classes + heaviest)
+        extra += np.abs(at.by.s) * target_sum_error(at, half, any_order(at.sums.classes))
     return extra

@@ -51,6 +51,14 @@ def power_below(x: Floats, out: Floats) -> Floats:
     return out
 
 
+def storage_error(largest: Floats, grid: Precision, out: Floats) -> Floats:
+    """Write half a spacing at `largest`, what rounding smaller numbers costs: max(u 2^floor(log2 x), eta/2)."""
+    power_below(largest, out)
+    out *= grid.unit
+    np.maximum(out, grid.smallest_subnormal / 2.0, out=out)
+    return out
+
+
 def on_bfloat16(stored: NDArray[np.float32]) -> bool:
     """Tell whether each float32 value is a bfloat16 number: its low 16 bits are zero."""
     return not np.any(np.ascontiguousarray(stored).view(np.uint32) & np.uint32(0xFFFF))
