@@ -52,7 +52,7 @@ def power_below(x: Floats, out: Floats) -> Floats:
 
 
 def storage_error(largest: Floats, grid: Precision, out: Floats) -> Floats:
-    """Write half a spacing at `largest`, what rounding smaller numbers costs: max(u 2^floor(log2 x), eta/2)."""
+    """Write what rounding costs up to `largest`, half a spacing there: max(u 2^floor(log2 x), eta/2)."""
     power_below(largest, out)
     out *= grid.unit
     np.maximum(out, grid.smallest_subnormal / 2.0, out=out)
