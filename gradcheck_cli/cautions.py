@@ -93,12 +93,12 @@ def _of_logits(problem: Problem, export: Export, finding: Finding) -> Iterator[t
 def _of_grade(problem: Problem, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
     """Say which accuracy is worth a second look."""
     if few_strained(grade) and export.native is not None:
-        elsewhere = grade.strained - grade.strained_at_pivot
+        where = f"in {grade.strained_rows:,} of {grade.rows:,} rows"
         yield (
             "few-entries-strained",
-            f"{elsewhere:,} of {grade.nonzero:,} entries need {export.native.name} arithmetic, all others "
-            "are float32 arithmetic rounded once: --compute-dtype float32 if the kernel computes so "
-            f"(then these are wrong), --compute-dtype {export.native.name} if it does not",
+            f"{grade.strained:,} of {grade.nonzero:,} entries ({where}) need {export.native.name} arithmetic, "
+            "all others are float32 arithmetic rounded once: --compute-dtype float32 if the kernel computes "
+            f"so (then these are wrong), --compute-dtype {export.native.name} if it does not",
         )
     if grade.model is Model.ANY_ORDER and problem.classes > _LONG_SUM:
         yield (

@@ -193,18 +193,19 @@ class _Affine:
 
     def _seen(self, model: Model, strained: Flags, planes: Planes, sides: Sides) -> Grade:
         """Return what a tile shows of an export before its own arithmetic is allowed for."""
-        count = int(np.count_nonzero(strained))
-        model = Model.NATIVE_HALF if count else model
+        model = Model.NATIVE_HALF if strained.any() else model
         if not self.export.grid.half:
             return Grade(model)
         there = sides.expected != 0.0
-        at_pivot = np.count_nonzero(strained[planes.rows, planes.pivot])
-        told = not self.export.inferred  # then 16-bit arithmetic is what the user says it is
+        strained[planes.rows, planes.pivot] = False
+        if not self.export.inferred:  # then 16-bit arithmetic is what the user says it is
+            strained[...] = False
         return Grade(
             model,
             nonzero=int(np.count_nonzero(there)),
-            strained=0 if told else count,
-            strained_at_pivot=0 if told else int(at_pivot),
+            rows=int(np.count_nonzero(there.any(axis=1))),
+            strained=int(np.count_nonzero(strained)),
+            strained_rows=int(np.count_nonzero(strained.any(axis=1))),
             flushed=int(np.count_nonzero((sides.got == 0.0) & there)),
         )
 

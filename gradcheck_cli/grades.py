@@ -32,8 +32,9 @@ class Grade:
 
     model: Model = Model.CORRECTLY_ROUNDED  # the tightest that explains them all
     nonzero: int = 0  # of a 16-bit export: entries that are not 0
-    strained: int = 0  # of those, entries that only 16-bit arithmetic explains
-    strained_at_pivot: int = 0  # of those, entries in the column of the label
+    rows: int = 0  # of it: rows with such entries
+    strained: int = 0  # entries outside the label's column that only 16-bit arithmetic explains
+    strained_rows: int = 0  # rows with such entries
     flushed: int = 0  # entries too small for the stored format, stored as 0
     hides: float = 0.0  # largest share of an entry that the rounding of the logits hides
     hidden: int = 0  # rows in which it hides everything
@@ -50,8 +51,9 @@ class Grade:
         return Grade(
             max(self.model, other.model),
             self.nonzero + other.nonzero,
+            self.rows + other.rows,
             self.strained + other.strained,
-            self.strained_at_pivot + other.strained_at_pivot,
+            self.strained_rows + other.strained_rows,
             self.flushed + other.flushed,
             max(self.hides, other.hides),
             self.hidden + other.hidden,

@@ -32,18 +32,20 @@ def undecided(grade: Grade) -> bool:
 
 
 def few_strained(grade: Grade) -> bool:
-    """Tell whether a 16-bit export is rounded once nearly everywhere, but not in a handful of entries.
+    """Tell whether a 16-bit export is rounded once nearly everywhere, but not in a handful of places.
 
-    16-bit arithmetic shows everywhere; away from the label column, where p - 1 is rounded once more, a
-    handful of entries out of many thousands is no sign of it.
+    16-bit arithmetic shows everywhere: in right exports that need it at all away from the label column,
+    where p - 1 is rounded once more, at least 9 in 100 rows and 4 in 10,000 entries do.
     """
-    elsewhere = grade.strained - grade.strained_at_pivot
-    return elsewhere > 0 and grade.nonzero >= _MANY and elsewhere < _HANDFUL * grade.nonzero
+    if not grade.strained:
+        return False
+    few_rows = grade.strained_rows * _FEW_OF_ROWS <= grade.rows
+    return few_rows or (grade.nonzero >= _MANY and grade.strained * _FEW_OF_ENTRIES < grade.nonzero)
 
 
 _MANY = 10_000
-_HANDFUL = 1e-4
-"""Share of the entries: right exports computed in 16 bits need them for far more."""
+_FEW_OF_ENTRIES = 10_000
+_FEW_OF_ROWS = 40
 
 
 def judged(

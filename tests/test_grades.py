@@ -151,11 +151,12 @@ def _codes(outcome: Outcome) -> list[str]:
     return [each.code for each in outcome.warnings]
 
 
-def test_a_handful_of_entries_off_in_16_bits_is_undecided(examine: Examine) -> None:
-    """16-bit arithmetic shows everywhere; two entries of 30,000 that only it explains are none."""
-    z, labels, right = _problem(rows=1000)
+@pytest.mark.parametrize("rows", [80, 1000])
+def test_a_handful_of_entries_off_in_16_bits_is_undecided(examine: Examine, rows: int) -> None:
+    """16-bit arithmetic shows everywhere; two rows with an entry that only it explains are no sign of it."""
+    z, labels, right = _problem(rows=rows)
     grad = right.astype(ml_dtypes.bfloat16).astype(np.float64)
-    for row in (5, 731):
+    for row in (5, rows - 9):
         column = int(np.argmax(np.where(np.arange(30) == labels[row], 0.0, right[row])))
         grad[row, column] *= 1.02
     grad = grad.astype(ml_dtypes.bfloat16)
@@ -270,8 +271,8 @@ def test_no_number_counts_as_infinitely_many_ulps(got: float) -> None:
 
 
 def test_grades_merge_in_any_order() -> None:
-    first = Grade(Model.TREE, 5, 1, 1, 2, 0.1, 0, 3, ((3, 4), (9, 1)))
-    second = Grade(Model.LANES, 7, 0, 0, 1, 0.4, 1, 2, ((1, 1), (9, 5)))
-    both = Grade(Model.LANES, 12, 1, 1, 3, 0.4, 1, 5, ((1, 1), (3, 4), (9, 6)))
+    first = Grade(Model.TREE, 5, 2, 1, 1, 2, 0.1, 0, 3, ((3, 4), (9, 1)))
+    second = Grade(Model.LANES, 7, 3, 0, 0, 1, 0.4, 1, 2, ((1, 1), (9, 5)))
+    both = Grade(Model.LANES, 12, 5, 1, 1, 3, 0.4, 1, 5, ((1, 1), (3, 4), (9, 6)))
     assert first.merge(second) == second.merge(first) == both
     assert Grade.of_record(both.record()) == both
