@@ -26,7 +26,6 @@ files, and why it missed those it missed:
 
     within precision           each entry could be right arithmetic's own: storage and the sources of error up
                                to the one that is named can take the truth as far (`resolution`)
-    slack of the storage bound the same, with storage counted as softgrad counts it
     within the grade           the accuracy grade of the right file explains the wrong one as well
     native half's allowance    16-bit arithmetic could have done it; --compute-dtype float32 fails it
     undecided                  nothing can be said even of the right file
