@@ -97,8 +97,9 @@ def _of_grade(problem: Problem, export: Export, grade: Grade) -> Iterator[tuple[
         yield (
             "few-entries-strained",
             f"{grade.strained:,} of {grade.nonzero:,} entries ({where}) need {export.native.name} "
-            "arithmetic, all others are float32 arithmetic rounded once: --compute-dtype float32 if the kernel computes "
-            f"so (then these are wrong), --compute-dtype {export.native.name} if it does not",
+            "arithmetic, all others are float32 arithmetic rounded once: --compute-dtype float32 if the "
+            "kernel computes so (then these are wrong), "
+            f"--compute-dtype {export.native.name} if it does not",
         )
     if grade.model is Model.ANY_ORDER and problem.classes > _LONG_SUM:
         yield (
