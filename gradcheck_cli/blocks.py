@@ -30,7 +30,6 @@ from gradcheck_cli.numeric.softmax import (
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.refusals import Flags, refuse_masked_targets, undefined
 from gradcheck_cli.tensors import Rows
-from gradcheck_cli.visible import visible
 
 Plane = TypeVar("Plane", Floats, Flags)
 
@@ -297,7 +296,7 @@ def _hard_labels(problem: Problem, rows: range) -> tuple[Indices, Flags]:
     counted = labels != problem.ignore_index
     labels *= counted
     if labels.min() < 0 or labels.max() >= problem.classes:
-        raise InputError(f"{visible(problem.targets.tensor.path)}: changed while it was read")
+        raise InputError(f"{problem.targets.tensor.name}: changed while it was read")
     return labels, counted
 
 
@@ -313,7 +312,7 @@ def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targe
         column = int(np.flatnonzero(~((targets[row] >= 0) & (targets[row] < np.inf)))[0])
         place = list(problem.targets.index_of(rows.start + row, column))
         raise InputError(
-            f"{visible(problem.targets.tensor.path)}, entry {place}: target {targets[row, column]:g} is not "
+            f"{problem.targets.tensor.name}, entry {place}: target {targets[row, column]:g} is not "
             "a finite number >= 0 (labels have the logits' own shape, so they are taken as distributions)"
         )
     return cross_entropy.distribution_targets(targets, pivot, problem.loss)
@@ -327,7 +326,7 @@ def _scale(problem: Problem, rows: range, found: Sums | None, counted: Flags) ->
         if bad.size:
             place = list(problem.upstream.index_of(rows.start + int(bad[0])))
             raise InputError(
-                f"{visible(problem.upstream.tensor.path)}, entry {place}: "
+                f"{problem.upstream.tensor.name}, entry {place}: "
                 f"the upstream gradient {upstream[bad[0]]:g} is not finite"
             )
     else:

@@ -231,7 +231,7 @@ def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> 
         if role in scalars:
             given[role.replace("-", "_")] = scalars[role].value
         elif role != "loss" or role in tensors:
-            given[role.replace("-", "_")] = tensors[role].path if role in tensors else None
+            given[role.replace("-", "_")] = tensors[role].name if role in tensors else None
     return given
 
 

@@ -23,7 +23,6 @@ from gradcheck_cli.numeric.precision import (
     on_float32,
 )
 from gradcheck_cli.tensors import Decimals, Rows
-from gradcheck_cli.visible import visible
 
 _LOOK = 1 << 16  # entries looked at together for the grid
 _LONGEST_NUMBER = 400  # characters
@@ -158,7 +157,7 @@ def identify(name: str, rows: Rows, compute_dtype: str | None, logits_rounded: s
     """
     if not rows.tensor.dtype.startswith(("float", "bfloat", "text")):
         raise InputError(
-            f"{visible(rows.tensor.path)}: {name} is stored as {rows.tensor.dtype}; floating point is needed"
+            f"{rows.tensor.name}: {name} is stored as {rows.tensor.dtype}; floating point is needed"
         )
     grid = _grid(rows)
     compute, native = grid, None

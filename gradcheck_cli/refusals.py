@@ -10,7 +10,6 @@ from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import DEEPEST
 from gradcheck_cli.problem import Problem
-from gradcheck_cli.visible import visible
 
 Flags = NDArray[np.bool_]
 
@@ -19,7 +18,7 @@ def undefined(problem: Problem, row: int) -> str:
     """Say which logit makes a row's softmax undefined."""
     z = np.empty((1, problem.classes))
     problem.logits.read(row, row + 1, z)
-    where = visible(problem.logits.tensor.path)
+    where = problem.logits.tensor.name
     wrong = np.flatnonzero(np.isnan(z[0]) | np.isposinf(z[0]))
     if wrong.size:
         place = list(problem.logits.index_of(row, int(wrong[0])))
@@ -60,7 +59,7 @@ def _refuse(problem: Problem, start: int, masked: Flags, cause: str) -> None:
     if masked.any():
         row = start + int(np.flatnonzero(masked)[0])
         raise InputError(
-            f"{visible(problem.logits.tensor.path)}, row {list(problem.logits.index_of(row))}: {cause} is a "
+            f"{problem.logits.tensor.name}, row {list(problem.logits.index_of(row))}: {cause} is a "
             "masked class (-inf), so the loss is infinite and has no gradient"
         )
 

@@ -120,7 +120,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what no problem could be checked under."""
         for each in fields(self):
-            _check_limits(each, getattr(self, each.name))
+            check_limits(each, getattr(self, each.name))
         if (self.rtol is None) != (self.atol is None):
             raise UsageError("--rtol and --atol go together: give both or neither")
         if self.normalizer is not None and self.reduction != type(self).reduction:
@@ -142,7 +142,8 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check_limits(each: Field[Any], value: Any) -> None:
+def check_limits(each: Field[Any], value: Any) -> None:
+    """Refuse a value outside the limits that its option states."""
     words = words_of(each)
     if value is None:
         return

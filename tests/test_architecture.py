@@ -14,8 +14,10 @@ PACKAGE = Path(__file__).parent.parent / "gradcheck_cli"
 LAYERS = [
     {"errors", "visible"},
     {"workers"},
-    {"settings", "outcome"},
+    {"settings", "outcome", "names"},
+    {"reading"},
     {"tensors"},
+    {"bundles"},
     {"numeric"},
     {"exports"},
     {"census"},

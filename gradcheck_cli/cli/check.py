@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradcheck_cli.cli.console import Manner, show
-from gradcheck_cli.cli.options import GroupedCommand, GroupedOption, file_option, settings_options
+from gradcheck_cli.cli.options import (
+    GroupedCommand,
+    GroupedOption,
+    file_option,
+    reading_options,
+    settings_options,
+)
 from gradcheck_cli.errors import UsageError
+from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import LOSS, Settings, flag_of
 
 if TYPE_CHECKING:
+    from gradcheck_cli.exports import Scalar
     from gradcheck_cli.outcome import Outcome
 
 EXPORTED = "What the exporter wrote, each judged against the truth"
 JUDGED = ("grad", "probs", "log-probs", "loss", "grad-probs")
 NUMBERS = ("upstream", "loss")
 """Roles that a plain number can stand in for."""
+ROLES = ("logits", "labels", *JUDGED, "upstream", "class-weights")
+"""What is looked for in a bundle."""
 
 EPILOG = """\b
 Examples:
@@ -27,6 +38,8 @@ Examples:
       verify softmax, loss and gradient by finite differences, every entry
   softgrad check logits.npy labels.npy --grad dlogits.npy
       is the gradient that the kernel wrote right for its precision?
+  softgrad check dump.npz
+      logits, labels and whatever else is in it, by their usual names
   softgrad check z.npy y.npy --grad dz.npy --reduction sum --upstream g.npy
       a summed loss with one upstream gradient for each row
 
@@ -37,7 +50,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 @click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Softmax + cross-entropy.")
 @click.argument("logits")
-@click.argument("labels")
+@click.argument("labels", required=False)
 @file_option("--grad", "Gradient of the loss at the logits.", group=EXPORTED)
 @file_option("--probs", "Softmax of the logits.", group=EXPORTED)
 @file_option("--log-probs", "Log-softmax of the logits.", group=EXPORTED)
@@ -56,6 +69,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 )
 @file_option("--class-weights", "Weight of each class; the mean then divides by their sum.", group=LOSS)
 @settings_options
+@reading_options
 @click.option(
     "-f", "--format", "form", cls=GroupedOption, type=click.Choice(("table", "json", "jsonl")),
     default="table", show_default=True, help="What is written to standard output.",
@@ -74,7 +88,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 )  # fmt: skip
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
-    labels: str,
+    labels: str | None,
     *,
     form: str,
     quiet: int,
@@ -85,31 +99,33 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     """Check softmax + cross-entropy of LOGITS and LABELS, and what was exported with them.
 
     LOGITS holds one row of class scores for each example (any further axes; see --axis), LABELS one
-    class index for each row, or target distributions in the logits' own shape. Files are NPY or
-    CSV/TSV text, found by content.
+    class index for each row, or target distributions in the logits' own shape. Files are NPY, NPZ,
+    safetensors or CSV/TSV text, found by content; FILE:MEMBER names one tensor of several, - is
+    standard input. A bundle, one file with logits, labels and more by their usual names, is enough
+    alone.
     """
-    files = {"logits": logits, "labels": labels}
-    for role in (*JUDGED, "upstream", "class-weights"):
+    files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
+    for role in ROLES[2:]:
         values = typed.pop(role.replace("-", "_"))
         if len(values) > 1:
             raise UsageError(f"--{role} is given {len(values)} times: one file is judged at a time")
         if values:
             files[role] = values[0]
-    _refuse_idle(files, typed)
     if quiet and form != "table":
         raise UsageError(f"-q and --format {form} contradict each other: give only one of them")
+    reading = Reading(**{each.name: typed.pop(each.name) for each in fields(Reading)})
     settings = Settings(**typed)
-    outcome = _checked(files, settings)
+    outcome = _checked(files, settings, reading)
     show(outcome, Manner(form, quiet, verbose, color, settings.top))
     return outcome.exit_code
 
 
-def _refuse_idle(files: dict[str, str], typed: dict[str, Any]) -> None:
+def _refuse_idle(given: Iterable[str], settings: Settings) -> None:
     """Refuse options on how to judge where nothing is there to be judged."""
-    if any(role in files for role in JUDGED):
+    if any(role in given for role in JUDGED):
         return
     for name in ("rtol", "atol", "compute_dtype"):
-        if typed[name] is not None:
+        if getattr(settings, name) is not None:
             raise UsageError(
                 f"{flag_of(name)} has no effect without an exported tensor to judge (--grad ...)"
             )
@@ -119,23 +135,39 @@ def _name(role: str) -> str:
     return role.upper() if role in ("logits", "labels") else f"--{role}"
 
 
-def _checked(files: dict[str, str], settings: Settings) -> Outcome:
+def _checked(files: dict[str, str], settings: Settings, reading: Reading) -> Outcome:
     """Open the files and check them; numpy is imported from here on."""
-    from gradcheck_cli.check import check as examine  # noqa: PLC0415 - start-up
+    from gradcheck_cli.bundles import open_bundle, open_inputs  # noqa: PLC0415 - start-up
+    from gradcheck_cli.check import check as examine  # noqa: PLC0415
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415
-    from gradcheck_cli.exports import Scalar  # noqa: PLC0415
-    from gradcheck_cli.tensors import open_tensor  # noqa: PLC0415
 
+    scalars = _scalars(files, settings)
+    files = {role: text for role, text in files.items() if role not in scalars}
     with contextlib.ExitStack() as opened:
-        tensors, scalars = {}, {}
-        for role, text in files.items():
-            if not text:
-                raise UsageError(f"{_name(role)} '': the file name is empty (an unset variable?)")
-            if role in NUMBERS:
-                with contextlib.suppress(ValueError):
-                    scalars[role] = Scalar.parse(text, settings.compute_dtype)
-                    continue
-                if not Path(text).exists():
-                    raise UsageError(f"--{role} {text}: neither a number nor a file")
-            tensors[role] = opened.enter_context(open_tensor(text, role=role))
-        return examine(tensors, scalars, settings, bar)
+        tensors = {}
+        if "labels" not in files:
+            roles = [role for role in ROLES if role not in {*files, *scalars} - {"logits"}]
+            tensors = open_bundle(files.pop("logits"), roles, reading, opened)
+        tensors |= open_inputs(files, reading, opened)
+        reading.refuse_idle(tensors)
+        _refuse_idle((*tensors, *scalars), settings)
+        outcome = examine(tensors, scalars, settings, bar)
+    return replace(outcome, settings=outcome.settings | reading.in_force())
+
+
+def _scalars(files: dict[str, str], settings: Settings) -> dict[str, Scalar]:
+    """Return the inputs that are plain numbers; what is neither a number nor a file is refused."""
+    from gradcheck_cli.exports import Scalar  # noqa: PLC0415 - start-up
+    from gradcheck_cli.tensors import locate  # noqa: PLC0415
+
+    scalars = {}
+    for role, text in files.items():
+        if not text:
+            raise UsageError(f"{_name(role)} '': the file name is empty (an unset variable?)")
+        if role in NUMBERS:
+            with contextlib.suppress(ValueError):
+                scalars[role] = Scalar.parse(text, settings.compute_dtype)
+                continue
+            if not locate(text).exists:
+                raise UsageError(f"--{role} {text}: neither a number nor a file")
+    return scalars

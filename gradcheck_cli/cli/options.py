@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Settings, Words, flag_of, words_of
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str}
+_TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[str, ...]": str}
 
 
 OUTPUT = "Output"
@@ -49,17 +50,28 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option of Reading to a command, in the order of the fields."""
+    for each in reversed(fields(Reading)):
+        function = _option(each)(function)
+    return function
+
+
 def _option(each: Field[Any]) -> Decorator:
     words: Words = words_of(each)
-    kind = click.Choice(words.choices) if words.choices else _TYPES[str(each.type).split(" | ")[0]]
+    flag, typed = flag_of(each.name), str(each.type).split(" | ")[0]
+    if typed == "bool":  # three states: yes, no, and neither was said
+        flag = f"{flag}/--no-{flag[2:]}"
+    kind = click.Choice(words.choices) if words.choices else _TYPES[typed]
     return click.option(
-        flag_of(each.name),
+        flag,
         each.name,
         cls=GroupedOption,
         group=words.group,
         type=kind,
         default=each.default,
-        show_default=each.default is not None,
+        show_default=each.default not in (None, ()),
+        multiple=typed.startswith("tuple"),
         metavar=words.metavar,
         help=words.help,
     )

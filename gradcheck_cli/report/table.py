@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from gradcheck_cli.outcome import Check, Input, Outcome, Verdict, Worst
+from gradcheck_cli.reading import Reading
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
@@ -136,14 +137,24 @@ def _data(outcome: Outcome) -> str:
 
 def _settings(settings: dict[str, Any], *, verbose: bool) -> str:
     """Return the options as they are typed: those that were changed, or all of them."""
-    defaults = {each.name: each.default for each in fields(Settings)}
+    defaults = {each.name: each.default for each in (*fields(Settings), *fields(Reading))}
     running = {each.name for each in fields(Settings) if words_of(each).group == RUNNING}
     told = [n for n, v in settings.items() if verbose or (v != defaults.get(n) and n not in running)]
-    return visible(", ".join(f"{flag_of(name)} {_option(settings[name])}" for name in told))
+    return visible(", ".join(_typed(name, settings[name]) for name in told))
+
+
+def _typed(name: str, value: Any) -> str:
+    """Return an option with its value as it is typed."""
+    if value is True:
+        return flag_of(name)
+    if value is False:
+        return flag_of("no_" + name)
+    values = value if isinstance(value, tuple) and value else (value,)
+    return " ".join(f"{flag_of(name)} {_option(each)}" for each in values)
 
 
 def _option(value: Any) -> str:
-    if value is None:
+    if value in (None, ()):
         return "(not set)"
     return numbers.number(value, 9) if isinstance(value, float) else str(value)
 

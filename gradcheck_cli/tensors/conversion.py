@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.tensors.dtypes import float8_values, is_float8
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 EXACT_INTEGERS = 1 << 53  # every integer up to here is a double
@@ -23,9 +25,11 @@ class Fault:
     reason: str
 
 
-def convert(stored: Array, out: Array, bfloat16: bool) -> Fault | None:  # noqa: FBT001 - one caller
+def convert(stored: Array, out: Array, dtype: str) -> Fault | None:
     """Fill ``out`` from stored values of the same shape; return the first that cannot be held."""
-    values = _widened(stored) if bfloat16 else stored
+    values = decoded(stored, dtype)
+    if dtype == "bool" and values.max(initial=0) > 1:
+        return _first(values > 1, values, "is neither true (1) nor false (0)")
     if out.dtype.kind == "f":
         # A signalling NaN raises a flag when it is widened; it is a NaN all the same.
         with np.errstate(all="ignore"):
@@ -37,6 +41,13 @@ def convert(stored: Array, out: Array, bfloat16: bool) -> Fault | None:  # noqa:
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.max(initial=0) > INT64_MAX:
         return _first(values > INT64_MAX, values, "is more than an int64 holds")
     return None
+
+
+def decoded(stored: Array, dtype: str) -> Array:
+    """Return the numbers that stored bits stand for; the buffer they are in is used again by this thread."""
+    if dtype == "bfloat16":
+        return _widened(stored)
+    return float8_values(dtype)[stored] if is_float8(dtype) else stored
 
 
 _LOCAL = threading.local()

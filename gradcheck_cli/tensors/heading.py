@@ -25,23 +25,23 @@ class Heading:
     notes: tuple[str, ...]
 
 
-def heading_of(path: str, lines: list[str], role: str) -> Heading:
-    """Return the heading that the first one or two lines of a text make."""
+def heading_of(path: str, lines: list[str], role: str, told: bool | None) -> Heading:  # noqa: FBT001 - an option
+    """Return the heading that the first one or two lines of a text make; ``told`` is --header."""
     first = lines[0]
     separator = _separator(first)
     _check_width(path, first, separator, 1)
-    header = bool(first.strip(" \t")) and _is_header(path, first, separator)
+    header = bool(first.strip(" \t")) and _is_header(path, first, separator) if told is None else told
     notes = []
     if header:
         if len(lines) == 1 or not lines[1]:
             raise InputError(f"{visible(path)}: has a header and no data: nothing to verify")
-        notes.append("first line taken as a header")
+        notes.append("first line taken as a header" + (" (--header)" if told else ""))
         separator = _separator(lines[1])
         _check_width(path, lines[1], separator, 2)
     grid = _grid(lines[1] if header else first, separator)
     if header:
         _check_header(path, split(first, separator), grid)
-    elif role != "labels" and len(lines) > 1 and lines[1]:
+    elif told is None and role != "labels" and len(lines) > 1 and lines[1]:
         _check_numbered(path, first, grid)
     if separator != ",":
         notes.append(f"separator {_NAMES[separator]}")
@@ -137,5 +137,5 @@ def _check_numbered(path: str, line: str, grid: Grid) -> None:
     if cells == [str(i) for i in range(len(cells))]:
         raise InputError(
             f"{visible(path)}, line 1: 0 .. {len(cells) - 1} is ambiguous, a header or a row of numbers; "
-            "remove the line (pandas: header=False), or write 0.0 if it is data"
+            "pass --header or --no-header"
         )

@@ -31,8 +31,9 @@ _FOREIGN = (
 class Lines:
     """Reads a text once, from its beginning; nothing longer than a line or a chunk is held."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, limit: int) -> None:
         self._source = source
+        self._limit = limit  # of unpacked bytes
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
         self._offset = 0  # of the next chunk in the (unpacked) text
         self._line = 1  # of the next line
@@ -72,6 +73,10 @@ class Lines:
             try:
                 with gzip.GzipFile(fileobj=packed) as unpacked:
                     while chunk := unpacked.read(CHUNK_BYTES):
+                        if self._offset + len(chunk) > self._limit:
+                            source.refuse(
+                                f"unpacks to more than {self._limit} bytes; pass --max-bytes if that is right"
+                            )
                         yield chunk
                         self._offset += len(chunk)
             except EOFError as error:
@@ -112,7 +117,7 @@ class Lines:
     def _refuse_control(self) -> None:
         """Refuse the first control character in what has been read; reads it again for its true place."""
         end = self._offset + CHUNK_BYTES
-        again = Lines(self._source)
+        again = Lines(self._source, self._limit)
         for chunk in again._chunks():
             again._refuse_controls(chunk)
             if again._offset >= end:

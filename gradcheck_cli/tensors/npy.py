@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.tensors.dtypes import UNJUDGED, Kind, checked, kind_of, reinterpreted
 from gradcheck_cli.tensors.source import Source
 from gradcheck_cli.tensors.spool import in_c_order
 from gradcheck_cli.tensors.tensor import Tensor
@@ -18,7 +19,7 @@ from gradcheck_cli.visible import visible
 MAGIC = b"\x93NUMPY"
 HEADER_LIMIT = 65_536
 DIM_LIMIT = 1 << 48  # the cap that the safetensors schema has, and more than any file holds
-SCALAR_ROLES = ("labels", "loss", "upstream")
+SCALAR_ROLES = ("labels", "loss", "upstream", UNJUDGED)
 KEYS = ("descr", "fortran_order", "shape")
 
 _DESCR = re.compile(r"([<>|=]?)([a-zA-Z?])(\d*)(.*)", re.ASCII | re.DOTALL)
@@ -26,8 +27,6 @@ _NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"}
 _REASONS = {
     "O": "Python objects, which are never loaded because loading runs code; save numbers",
     "c": "complex numbers; save the real part",
-    "b": "booleans; save them as integers or floats, for example with .astype('int64')",
-    "?": "booleans; save them as integers or floats, for example with .astype('int64')",
     "M": "dates, not numbers",
     "m": "durations, not numbers",
     "U": "strings, not numbers; save them with .astype('float64')",
@@ -36,36 +35,37 @@ _REASONS = {
     "f": "long doubles, whose layout depends on the machine; save them with .astype('float64')",
     "g": "long doubles, whose layout depends on the machine; save them with .astype('float64')",
 }
-_VOID = {
-    "1": "1-byte void values (V1): float8, but of which kind is not told; save .astype('float32')",
+
+_ML_DTYPES = {
+    # What ml_dtypes 0.5 writes for them; numpy itself writes neither without field names.
+    "V2": ("bfloat16", "2-byte void values (V2)"),
+    "f1": ("float8_e5m2", "1-byte floats (f1)"),
 }
-_BITS = (
-    "2-byte unsigned integers: numbers, or the bits of bfloat16? Save them as float32: "
-    "(bits.astype('uint32') << 16).view('float32') for bits, .astype('float32') for numbers"
-)
 
 
-def open_npy(source: Source, role: str) -> Tensor:
-    """Return the tensor of an NPY file."""
+def open_npy(source: Source, role: str, asked: str | None) -> Tensor:
+    """Return the tensor of an NPY file, its bits taken as another type where that was asked for."""
     header, offset = _header(source)
-    stored, dtype, notes = _stored(source, header["descr"], role)
+    kind = _kind(source, header["descr"], role, asked)
+    if asked is None:
+        kind = checked(source, kind, role)
     shape = _shape(source, header["shape"], role)
     fortran = header["fortran_order"]
     if not isinstance(fortran, bool):
         source.refuse(f"NPY header: fortran_order is {visible(repr(fortran), 60)}, not True or False")
-    _check_size(source, shape, stored.itemsize, offset)
+    _check_size(source, shape, kind.bits.itemsize, offset)
     layout = "F" if fortran and sum(n > 1 for n in shape) > 1 else "C"  # a single line is the same in both
     tensor = Tensor(
         role=role,
         path=source.path,
-        dtype=dtype,
+        dtype=kind.name,
         shape=shape,
         source=source,
-        stored=stored,
+        stored=kind.bits,
         offset=offset,
         order="F" if fortran else "C",
         layout=layout,
-        notes=notes,
+        notes=kind.notes,
     )
     return in_c_order(tensor) if layout == "F" and len(shape) > 2 else tensor
 
@@ -108,32 +108,29 @@ def _entries(text: str) -> tuple[list[str], list[Any]]:
     return [str(key) for key in keys], [ast.literal_eval(value) for value in tree.values]
 
 
-def _stored(source: Source, descr: Any, role: str) -> tuple[np.dtype[Any], str, tuple[str, ...]]:
-    """Return the stored type, its name, and what there is to say about it."""
+def _kind(source: Source, descr: Any, role: str, asked: str | None) -> Kind:
+    """Return what the numbers are."""
     if not isinstance(descr, str):
         source.refuse("holds a structured or sub-array type; save one plain array of numbers")
     match = _DESCR.fullmatch(descr)
     if match is None:
         source.refuse(f"the NPY type {visible(repr(descr), 40)} is not known")
-    byte_order, kind, size, rest = match.groups()
+    mark, kind, size, rest = match.groups()
+    byte_order = mark.replace("|", "=") or "="
+    if asked is not None and not rest and kind in "fiuV" and size in ("1", "2", "4", "8"):
+        return reinterpreted(source, role, int(size), byte_order, asked)
     if not rest and kind + size in _NUMBERS:
-        stored = np.dtype(byte_order.replace("|", "=") + kind + size)
-        return stored, stored.name, _integer_notes(source, stored, role)
-    if not rest and kind == "V" and size == "2" and byte_order != ">":
-        # ml_dtypes saves bfloat16 so; numpy writes no other 2-byte void without field names.
-        return np.dtype("<u2"), "bfloat16", ("2-byte void values (V2) read as bfloat16",)
-    reason = _REASONS.get(kind, "a type that is not known")
-    if kind == "V":
-        source.refuse("holds " + _VOID.get(size, "raw bytes (V), not numbers; save .astype('float32')"))
+        return kind_of(np.dtype(kind + size).name, byte_order)
+    if not rest and kind + size in ("b1", "?"):
+        return kind_of("bool")
+    if not rest and kind + size in _ML_DTYPES and mark != ">":
+        name, told = _ML_DTYPES[kind + size]
+        return Kind(kind_of(name).bits, name, (f"{told} read as {name}",))
+    if kind == "V" and size in ("1", "2"):
+        width = "float8_e4m3fn (or float8_e5m2)" if size == "1" else "bfloat16"
+        source.refuse(f"holds {size}-byte void values ({mark}V{size}); pass --dtype {role}={width}")
+    reason = "raw bytes (V), not numbers" if kind == "V" else _REASONS.get(kind, "a type that is not known")
     return source.refuse(f"holds {visible(repr(descr), 40)}: {reason}")
-
-
-def _integer_notes(source: Source, stored: np.dtype[Any], role: str) -> tuple[str, ...]:
-    if stored.kind == "f" or role == "labels":
-        return ()
-    if stored.name == "uint16":
-        source.refuse("holds " + _BITS)
-    return (f"{role} are integers ({stored.name}), taken as numbers",)
 
 
 def _shape(source: Source, shape: Any, role: str) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ class Rows:
             return
         for where, part in self._parts(start, stop):
             target = out[where]
-            fault = conversion.convert(part, target, self.tensor.dtype == "bfloat16")
+            fault = conversion.convert(part, target, self.tensor.dtype)
             if fault is not None:
                 place = np.unravel_index(fault.place, part.shape)
                 row = start + where.start + int(place[0])
@@ -71,7 +71,7 @@ class Rows:
     def read_stored(self, start: int, stop: int) -> Array:
         """Return rows as they are stored, in native byte order: (n, classes), or (n,) where axis is None.
 
-        bfloat16 comes as its bits in uint16.
+        bfloat16 and float8 come as their bits in unsigned integers.
         """
         shape = (stop - start,) if self.axis is None else (stop - start, self.classes)
         self._check_range(start, stop, shape)

@@ -1,12 +1,12 @@
-"""One regular file, opened for positional reads, that notices when it changes."""
+"""One regular file or a part of it, opened for positional reads, that notices when it changes."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _REASONS = {
 }
 _KINDS = (
     (stat.S_ISDIR, "is a folder, not a file"),
-    (stat.S_ISFIFO, "is a pipe; write it to a file first"),
+    (stat.S_ISFIFO, "is a pipe; write it to a file first, or pass it as -"),
     (stat.S_ISCHR, "is a device, not a file"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
@@ -33,26 +33,63 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Source:
-    """An open file as it was found: what ``fstat`` said then must still hold at the end."""
+    """An open file as it was found: what ``fstat`` said then must still hold at the end.
+
+    Offsets count from ``start``, and nothing past ``size`` is read: a member of an archive is a part of its
+    file, or was unpacked from it.
+    """
 
     path: str
     fd: int
     size: int
     stamp: tuple[int, int, int, int]  # device, inode, size, mtime in ns
+    start: int = 0
+    member: str | None = None
+    unpacked: IO[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, and the member where there is one, as they are shown."""
+        return visible(self.path if self.member is None else f"{self.path}:{self.member}")
+
+    @property
+    def data(self) -> int:
+        """The descriptor that the bytes are read from."""
+        return self.fd if self.unpacked is None else self.unpacked.fileno()
 
     def refuse(self, reason: str, *, cause: BaseException | None = None) -> NoReturn:
         """Raise the one line that tells why this file cannot be used."""
-        raise InputError(f"{visible(self.path)}: {reason}") from cause
+        raise InputError(f"{self.name}: {reason}") from cause
 
     def head(self, size: int, offset: int = 0) -> bytes:
-        """Return up to ``size`` bytes at ``offset``, fewer only at the end of the file."""
+        """Return up to ``size`` bytes at ``offset``, fewer only at the end."""
+        size, offset = min(size, max(self.size - offset, 0)), self.start + offset
         try:
-            data = os.pread(self.fd, size, offset)
-            while 0 < len(data) < size and (more := os.pread(self.fd, size - len(data), offset + len(data))):
+            data = os.pread(self.data, size, offset)
+            while 0 < len(data) < size and (
+                more := os.pread(self.data, size - len(data), offset + len(data))
+            ):
                 data += more
         except OSError as error:
             self.refuse(f"cannot be read: {error.strerror}", cause=error)
         return data
+
+    def part(
+        self,
+        member: str | None = None,
+        start: int = 0,
+        size: int | None = None,
+        unpacked: IO[bytes] | None = None,
+    ) -> Source:
+        """Return a part of the same open file, with a descriptor of its own."""
+        return replace(
+            self,
+            fd=os.dup(self.fd),
+            size=self.size if size is None else size,
+            start=self.start + start,
+            member=member,
+            unpacked=unpacked,
+        )
 
     def check_unchanged(self) -> None:
         """Refuse a file that was written to since it was opened."""
@@ -60,8 +97,10 @@ class Source:
             self.refuse("changed while it was read; run again when its writer has finished")
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Give the descriptors back."""
         os.close(self.fd)
+        if self.unpacked is not None:
+            self.unpacked.close()
 
 
 def open_source(path: str) -> Source:
@@ -79,6 +118,12 @@ def open_source(path: str) -> Source:
         os.close(fd)
         reason = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "is not a regular file")
         raise InputError(f"{visible(path)}: {reason}")
+    return source_of(path, fd)
+
+
+def source_of(path: str, fd: int) -> Source:
+    """Return the source of a regular file that is open; the descriptor is the source's from now on."""
+    found = os.fstat(fd)
     return Source(path, fd, found.st_size, _stamp(found))
 
 

@@ -11,33 +11,44 @@ from typing import IO, Any
 
 import numpy as np
 
-from gradcheck_cli.tensors.source import Source
+from gradcheck_cli.errors import InputError
 from gradcheck_cli.tensors.tensor import Tensor
 
 TILE_BYTES = 16 << 20
 
 
-def new_spool(source: Source) -> IO[bytes]:
-    """Return an empty file without a name; it goes with its descriptor, whatever ends the process."""
+def new_spool(name: str) -> IO[bytes]:
+    """Return an empty file without a name; it goes with its descriptor, whatever ends the process.
+
+    ``name`` is what is to be unpacked there, for a message.
+    """
     import tempfile  # noqa: PLC0415 - slow to import, and most files need no spool
 
     try:
         return tempfile.TemporaryFile(prefix=".softgrad-", buffering=0)
     except OSError as error:
-        source.refuse(f"no temporary file to unpack it into: {error.strerror} (set TMPDIR)", cause=error)
+        raise InputError(
+            f"{name}: no temporary file to unpack it into: {error.strerror} (set TMPDIR)"
+        ) from error
 
 
-def write_at(source: Source, spool: IO[bytes], numbers: np.ndarray[Any, Any], offset: int) -> int:
+def write_at(name: str, spool: IO[bytes], numbers: np.ndarray[Any, Any], offset: int) -> int:
     """Write C-contiguous numbers at a byte offset; return the offset after them."""
-    left = numbers.reshape(-1).view(np.uint8).data
+    return write_bytes(name, spool, numbers.reshape(-1).view(np.uint8).data, offset)
+
+
+def write_bytes(name: str, spool: IO[bytes], data: bytes | memoryview, offset: int) -> int:
+    """Write bytes at an offset; return the offset after them."""
+    left = memoryview(data)
     try:
         while left:
             done = os.pwrite(spool.fileno(), left, offset)
             left = left[done:]
             offset += done
     except OSError as error:
-        spool.close()
-        source.refuse(f"cannot be unpacked into a temporary file: {error.strerror} (set TMPDIR)", cause=error)
+        raise InputError(
+            f"{name}: cannot be unpacked into a temporary file: {error.strerror} (set TMPDIR)"
+        ) from error
     return offset
 
 
@@ -47,8 +58,17 @@ def in_c_order(tensor: Tensor) -> Tensor:
     Needed for Fortran order with three axes or more, where a row has no simple stride pattern. A tile keeps
     the first and the last axis long, because those are what is contiguous on the two sides.
     """
+    spool = new_spool(tensor.name)
+    try:
+        _copy_tiles(tensor, spool)
+    except BaseException:
+        spool.close()
+        raise
+    return replace(tensor, spool=spool, offset=0, layout="C")
+
+
+def _copy_tiles(tensor: Tensor, spool: IO[bytes]) -> None:
     shape, stored = tensor.shape, tensor.stored
-    spool = new_spool(tensor.source)
     tile = _tile(shape, TILE_BYTES // stored.itemsize)
     for start in itertools.product(*(range(0, n, t) for n, t in zip(shape, tile, strict=True))):
         size = tuple(min(t, n - s) for n, t, s in zip(shape, tile, start, strict=True))
@@ -61,9 +81,8 @@ def in_c_order(tensor: Tensor) -> Tensor:
         flat = np.ascontiguousarray(box.T).reshape(-1)
         done = 0
         for element, length in _runs(shape, start, size):
-            write_at(tensor.source, spool, flat[done : done + length], element * stored.itemsize)
+            write_at(tensor.name, spool, flat[done : done + length], element * stored.itemsize)
             done += length
-    return replace(tensor, spool=spool, offset=0, layout="C")
 
 
 def _tile(shape: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from gradcheck_cli.tensors.decimals import Decimals
 from gradcheck_cli.tensors.source import Source, read_into
-from gradcheck_cli.visible import visible
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,11 +25,10 @@ class Tensor:
     dtype: str  # of the container: float32, bfloat16, int64, text
     shape: tuple[int, ...]
     source: Source
-    stored: np.dtype[Any]  # of the bytes at fd; uint16 where dtype is bfloat16
+    stored: np.dtype[Any]  # of the bytes at fd; unsigned integers where dtype is bfloat16 or float8
     offset: int = 0
     order: str = "C"
     layout: str = "C"
-    member: str | None = None
     notes: tuple[str, ...] = ()
     decimals: Decimals | None = None
     spool: IO[bytes] | None = None
@@ -38,17 +36,23 @@ class Tensor:
     @property
     def fd(self) -> int:
         """The descriptor that the numbers are read from."""
-        return self.source.fd if self.spool is None else self.spool.fileno()
+        return self.source.data if self.spool is None else self.spool.fileno()
+
+    @property
+    def member(self) -> str | None:
+        """The member of the archive that this is, if it is one."""
+        return self.source.member
 
     @property
     def name(self) -> str:
         """The path, and the member where there is one, as they are shown."""
-        return visible(self.path if self.member is None else f"{self.path}:{self.member}")
+        return self.source.name
 
     def read_into(self, buffer: np.ndarray[Any, Any], element: int) -> None:
         """Fill ``buffer`` with the stored bytes from the element at that place in the file."""
         try:
-            whole = read_into(self.fd, buffer, self.offset + element * self.stored.itemsize)
+            start = self.offset + (self.source.start if self.spool is None else 0)
+            whole = read_into(self.fd, buffer, start + element * self.stored.itemsize)
         except OSError as error:
             self.source.refuse(f"cannot be read: {error.strerror}", cause=error)
         if not whole:

@@ -10,6 +10,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors.cells import CELL_LIMIT, refuse_fault, underflows
 from gradcheck_cli.tensors.decimals import EXACT, Decimals, Scan
 from gradcheck_cli.tensors.heading import Heading, heading_of
@@ -32,27 +33,28 @@ class _NotIntegersError(Exception):
     """The text holds something else than integer literals."""
 
 
-def open_text(source: Source, role: str) -> Tensor:
+def open_text(source: Source, role: str, reading: Reading) -> Tensor:
     """Return the tensor of a text file: int64 where all labels are integers, else float64."""
     if role == "labels":
         try:
-            return _Parse(source, role, np.dtype(np.int64)).tensor()
+            return _Parse(source, role, reading, np.dtype(np.int64)).tensor()
         except _NotIntegersError:
             pass
-    return _Parse(source, role, np.dtype(np.float64)).tensor()
+    return _Parse(source, role, reading, np.dtype(np.float64)).tensor()
 
 
 class _Parse:
     """One pass over a text."""
 
-    def __init__(self, source: Source, role: str, dtype: np.dtype[Any]) -> None:
+    def __init__(self, source: Source, role: str, reading: Reading, dtype: np.dtype[Any]) -> None:
         self._source = source
         self._role = role
         self._dtype = dtype
         self._scan = Scan()
         self._rows = 0
         self._underflow: str | None = None
-        self._lines = Lines(source)
+        self._header = reading.header
+        self._lines = Lines(source, reading.limit(source.size))
 
     def tensor(self) -> Tensor:
         """Read all lines and return them as a tensor."""
@@ -61,12 +63,12 @@ class _Parse:
         if opening is None:
             self._source.refuse("holds no data: nothing to verify")
         first, block = opening
-        heading = heading_of(self._source.path, _head_lines(block), self._role)
+        heading = heading_of(self._source.path, _head_lines(block), self._role, self._header)
         if heading.header:
             first, block = first + 1, block[block.index(b"\n") + 1 :]
         self._grid = heading.grid
         self._integers = _INTEGER_BYTES + (self._grid.separator or "").encode()
-        spool = new_spool(self._source)
+        spool = new_spool(self._source.name)
         try:
             self._fill(spool, itertools.chain([(first, block)], blocks))
         except BaseException:
@@ -108,7 +110,7 @@ class _Parse:
         offset = 0
         for first, block in blocks:
             numbers = self._numbers(first, block)
-            offset = write_at(self._source, spool, numbers, offset)
+            offset = write_at(self._source.name, spool, numbers, offset)
             self._rows += len(numbers)
         self._source.check_unchanged()
 

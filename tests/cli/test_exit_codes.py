@@ -129,7 +129,7 @@ def _cannot(name: str) -> list[Any]:
         ("swapped", "are LOGITS and LABELS swapped?"),
         ("quiet json", "-q and --format json contradict each other"),
         ("idle smoothing", "--smoothing-over others has no effect"),
-        ("no labels", "Missing argument 'LABELS'"),
+        ("no labels", "logits.npy: no LABELS are given; write softgrad check LOGITS LABELS"),
         ("bad option", "--nonsense"),
         ("bad choice", "max"),
         ("two divisors", "--normalizer replaces --reduction"),

@@ -1,0 +1,86 @@
+"""The tensors of one case: each in a file of its own, or all in one bundle, paired by their usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from gradcheck_cli.errors import InputError, UsageError
+from gradcheck_cli.names import USUAL, role_of
+from gradcheck_cli.reading import Reading
+from gradcheck_cli.tensors import Container, Tensor, locate, open_container, open_tensor
+from gradcheck_cli.visible import visible
+
+_SHOWN = 8  # names of members in a message
+
+
+def open_inputs(files: Mapping[str, str], reading: Reading, opened: ExitStack) -> dict[str, Tensor]:
+    """Return the tensors of files by role, each closed with ``opened``.
+
+    Raises
+    ------
+    InputError, UsageError
+        If a file cannot be read, or an option about reading is for none of them.
+    """
+    locations = [locate(text) for text in files.values()]
+    if sum(each.path == "-" for each in locations) > 1:
+        raise UsageError("standard input (-) can be only one of the inputs")
+    return {
+        role: opened.enter_context(open_tensor(text, role=role, reading=reading))
+        for role, text in files.items()
+    }
+
+
+def open_bundle(text: str, roles: Sequence[str], reading: Reading, opened: ExitStack) -> dict[str, Tensor]:
+    """Return the tensors of a bundle that play one of the roles, by their usual names.
+
+    Raises
+    ------
+    InputError
+        If logits or labels are not among them, or two members have usual names of one role.
+    UsageError
+        If the file is no bundle.
+    """
+    location = locate(text)
+    with open_container(location, reading) as container:
+        if location.member is not None or not container.members:
+            raise UsageError(
+                f"{visible(text)}: no LABELS are given; write softgrad check LOGITS LABELS "
+                "(only a bundle, an npz or safetensors file with logits and labels, is enough alone)"
+            )
+        paired = pair(container, roles)
+        tensors = {
+            role: opened.enter_context(container.tensor(member, role, reading))
+            for role, member in paired.items()
+        }
+        left = [name for name in (*container.members, *container.others) if name not in paired.values()]
+    if left:
+        note = f"the file also holds {_listed(left)}: not used"
+        tensors["logits"] = replace(tensors["logits"], notes=(*tensors["logits"].notes, note))
+    return tensors
+
+
+def pair(container: Container, roles: Sequence[str]) -> dict[str, str]:
+    """Return by role the member that plays it, in the order of the roles."""
+    paired = {}
+    for role in roles:
+        members = [name for name in container.members if role_of(name) == role]
+        if len(members) > 1:
+            container.source.refuse(
+                f"{_listed(members)} are all usual names of the {role}; name one, as FILE:MEMBER"
+            )
+        if members:
+            paired[role] = members[0]
+    for role in ("logits", "labels"):
+        if role in roles and role not in paired:
+            raise InputError(
+                f"{container.source.name}: has no {role} by a usual name ({', '.join(USUAL[role])}), but "
+                f"{_listed(container.members)}: name both, as FILE:MEMBER"
+            )
+    return paired
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(visible(name, 40) for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

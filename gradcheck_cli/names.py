@@ -1,0 +1,34 @@
+"""The usual names of tensors: which part in a check a member or a file plays by what it is called."""
+
+from __future__ import annotations
+
+USUAL = {
+    "logits": ("logits",),
+    "labels": ("labels", "label", "targets", "target", "y"),
+    "grad": ("grad", "dlogits", "logits_grad", "grad_logits"),
+    "probs": ("probs",),
+    "log-probs": ("log_probs", "logprobs"),
+    "loss": ("loss",),
+    "grad-probs": ("grad_probs", "probs_grad", "dprobs"),
+    "upstream": ("upstream",),
+    "class-weights": ("class_weights",),
+}
+"""By role, what exporters call it; capitals do not count, and - is as good as _."""
+
+_ROLES = {name: role for role, names in USUAL.items() for name in names}
+
+
+def role_of(name: str) -> str | None:
+    """Return the role of which this is a usual name, if there is one."""
+    return _ROLES.get(name.lower().replace("-", "_"))
+
+
+def split(name: str) -> tuple[str, str] | None:
+    """Return stem and role of a name that ends in a usual one: ``step12_logits``, ``step12.logits``."""
+    plain = name.lower().replace("-", "_").replace(".", "_")
+    for usual in sorted(_ROLES, key=len, reverse=True):  # logits_grad before grad
+        if plain == usual:
+            return "", _ROLES[usual]
+        if plain.endswith("_" + usual):
+            return name[: -len(usual) - 1], _ROLES[usual]
+    return None
