@@ -12,8 +12,7 @@ from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import (
     BFLOAT16,
     BY_NAME,
-    FLOAT8_E4M3,
-    FLOAT8_E5M2,
+    FLOAT8,
     FLOAT16,
     FLOAT32,
     FLOAT64,
@@ -26,7 +25,7 @@ from gradcheck_cli.tensors import Decimals, Rows
 
 _LOOK = 1 << 16  # entries looked at together for the grid
 _LONGEST_NUMBER = 400  # characters
-_FLUSHED = (FLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)  # formats so short that gradients are subnormal in them
+_FLUSHED = (FLOAT16, *FLOAT8)  # formats so short that gradients are subnormal in them
 _ENOUGH = 8  # values other than 0 that a narrower grid must be seen on
 ROUND_TRIP_DIGITS = 17  # decimal digits that hold every float64
 _FLOAT32_DIGITS = 9  # decimal digits that hold every float32
@@ -162,7 +161,8 @@ def identify(name: str, rows: Rows, compute_dtype: str | None, logits_rounded: s
     grid = _grid(rows)
     compute, native = grid, None
     if grid.half:
-        compute, native = FLOAT32, (grid if grid in (FLOAT16, BFLOAT16) else BFLOAT16)
+        # No kernel adds up in 8 bits: what is stored in them was worked out in 16 or 32.
+        compute, native = FLOAT32, BFLOAT16 if grid in FLOAT8 else grid
     if compute_dtype is not None:
         asked = BY_NAME[compute_dtype]
         compute, native = (FLOAT32, asked) if asked.half else (asked, None)
@@ -188,7 +188,7 @@ def _any_subnormal(rows: Rows, grid: Precision) -> bool:
 
 def _grid(rows: Rows) -> Precision:
     container = rows.tensor.dtype
-    if container in ("float16", "bfloat16"):
+    if container in BY_NAME and BY_NAME[container].half:
         return BY_NAME[container]
     decimals = rows.tensor.decimals
     narrow = decimals is not None and decimals.significant <= _FLOAT32_DIGITS

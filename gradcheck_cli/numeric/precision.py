@@ -38,9 +38,13 @@ FLOAT64 = Precision("float64", 53, 2.0**-1022)
 FLOAT32 = Precision("float32", 24, 2.0**-126)
 BFLOAT16 = Precision("bfloat16", 8, 2.0**-126)
 FLOAT16 = Precision("float16", 11, 2.0**-14)
-FLOAT8_E4M3 = Precision("float8_e4m3", 4, 2.0**-6)
-FLOAT8_E5M2 = Precision("float8_e5m2", 3, 2.0**-14)
-BY_NAME = {each.name: each for each in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16, FLOAT8_E4M3, FLOAT8_E5M2)}
+FLOAT8 = (
+    Precision("float8_e4m3fn", 4, 2.0**-6),
+    Precision("float8_e5m2", 3, 2.0**-14),
+    Precision("float8_e4m3fnuz", 4, 2.0**-7),
+    Precision("float8_e5m2fnuz", 3, 2.0**-15),
+)
+BY_NAME = {each.name: each for each in (FLOAT64, FLOAT32, BFLOAT16, FLOAT16, *FLOAT8)}
 
 _EXPONENT_BITS = np.int64(0x7FF0000000000000)
 
