@@ -10,12 +10,19 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def visible(text: str, limit: int | None = None) -> str:
     r"""Return ``text`` with what is unsafe as ``\x1b`` and no longer than about ``limit`` characters."""
     if limit is not None and len(text) > limit:
         text = text[: max(limit - 3, 1)] + "..."
     return _UNSAFE.sub(_escape, text)
+
+
+def unicode(text: str) -> str:
+    r"""Return ``text`` with lone surrogates (bytes of a file name that is not UTF-8) as ``\xff``."""
+    return _SURROGATES.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

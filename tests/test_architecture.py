@@ -17,7 +17,7 @@ LAYERS = [
     {"settings", "outcome", "names"},
     {"reading"},
     {"tensors"},
-    {"bundles"},
+    {"bundles", "inspection"},
     {"numeric"},
     {"exports"},
     {"census"},
@@ -36,6 +36,7 @@ LAYERS = [
     {"check"},
     {"report"},
     {"cli"},
+    {"__main__"},
 ]
 """From the bottom up; a module imports only from layers below its own."""
 

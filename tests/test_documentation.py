@@ -119,7 +119,7 @@ def test_help_tells_what_each_option_is_for(name: str, option: click.Option) -> 
 @every_option
 def test_man_page_has_an_entry_for_each_flag(name: str, option: click.Option) -> None:
     entries = _entries(_source(_page(name)))
-    for flag in option.opts:
+    for flag in (*option.opts, *option.secondary_opts):
         assert entries.get(flag, "").strip(), f"{_page(name).name} says nothing about {flag}"
 
 
@@ -144,13 +144,14 @@ def test_man_page_names_each_choice_at_its_option(name: str, option: click.Optio
 
 @every_command
 def test_man_page_documents_no_option_that_is_gone(name: str) -> None:
-    known = {flag for option in _options(COMMANDS[name]) for flag in option.opts}
+    known = {flag for option in _options(COMMANDS[name]) for flag in (*option.opts, *option.secondary_opts)}
     assert set(_entries(_source(_page(name)))) <= known
 
 
 @every_command
 def test_man_page_uses_no_flag_that_no_command_has(name: str) -> None:
-    known = {flag for command in COMMANDS.values() for option in _options(command) for flag in option.opts}
+    options = [option for command in COMMANDS.values() for option in _options(command)]
+    known = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
     used = {"-" + flag for flag in re.findall(r"Fl (-[\w-]*\w)", _source(_page(name)))}
     used |= set(re.findall(r"(?<![\w-])--[\w-]*\w", _source(_page(name))))
     assert used <= known

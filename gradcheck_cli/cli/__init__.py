@@ -6,11 +6,13 @@ Nothing here imports numpy or rich before a command has something to do.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from gradcheck_cli.cli.check import check
 from gradcheck_cli.cli.exits import run
+from gradcheck_cli.cli.inspect import inspect
 
 EPILOG = """\b
 Examples:
@@ -47,9 +49,10 @@ def softgrad() -> None:
 
 
 softgrad.add_command(check)
+softgrad.add_command(inspect)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line and exit."""
     run(softgrad)
 

@@ -27,11 +27,14 @@ def show(outcome: Outcome, manner: Manner) -> None:
     A person's view whose reader leaves (``| head``) keeps the true verdict; a machine's report that
     nobody reads to its end is no report, and the process ends by SIGPIPE.
     """
-    if manner.quiet >= 2:
-        return
-    for_people = manner.form == "table" or manner.quiet == 1
+    if manner.quiet < 2:
+        put(_text(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
+
+
+def put(text: str, *, for_people: bool) -> None:
+    """Write a whole report to standard output."""
     try:
-        sys.stdout.write(_text(outcome, manner))
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,8 +36,7 @@ class ReaderGone(BaseException):
 
 def run(command: click.Command) -> NoReturn:
     """Run a click command and exit with the code of the contract (design: 0, 1, 2, 3, signals)."""
-    with contextlib.suppress(ValueError):  # not in the main thread of a host program
-        signal.signal(signal.SIGTERM, _terminate)
+    _answer_signals()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -55,16 +54,25 @@ def run(command: click.Command) -> NoReturn:
     except click.ClickException as error:
         code = _say_usage(error)
     except SoftgradError as error:
-        _say(f"softgrad: error: {error}")
+        say(f"softgrad: error: {error}")
         code = error.exit_code
     except MemoryError:
-        _say("softgrad: error: out of memory")
+        say("softgrad: error: out of memory")
         code = SoftgradError.exit_code
     except Exception:  # noqa: BLE001 - whatever else it is, it is softgrad's own fault
         sys.excepthook(*sys.exc_info())
-        _say(_REPORT)
+        say(_REPORT)
         code = INTERNAL_ERROR
     _leave(code)
+
+
+def _answer_signals() -> None:
+    """Let an interrupt and a termination unwind what runs; what was ignored from outside stays ignored."""
+    with contextlib.suppress(ValueError):  # not in the main thread of a host program
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
+            signal.signal(signal.SIGTERM, _terminate)
 
 
 def _run(command: click.Command) -> int:
@@ -85,7 +93,7 @@ def unwritable(error: OSError) -> OutputError:
     return OutputError(f"cannot write the report to standard output: {error.strerror or error}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Write one line to stderr."""
     _say_plainly(visible(line))
 
@@ -100,7 +108,7 @@ def _say_plainly(text: str) -> None:
 def _say_usage(error: click.ClickException) -> int:
     context = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
-    _say(f"softgrad: error: {' '.join(error.format_message().split())}{hint}")
+    say(f"softgrad: error: {' '.join(error.format_message().split())}{hint}")
     return SoftgradError.exit_code
 
 

@@ -6,14 +6,17 @@ they are the strings "NaN", "Infinity" and "-Infinity".
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Integral
 from typing import Any
 
 from gradcheck_cli.outcome import Check, Input, Outcome
+from gradcheck_cli.visible import unicode
 
 SCHEMA = 1
 
@@ -50,7 +53,14 @@ def to_jsonl(outcome: Outcome) -> str:
 def _input(each: Input) -> dict[str, Any]:
     plain: dict[str, Any] = _plain(each)
     del plain["role"]  # it is the key
-    return plain
+    return plain | path_bytes(each.path)
+
+
+def path_bytes(path: str) -> dict[str, str]:
+    """Return one key more for a file name that is no Unicode, so that a program can still open the file."""
+    if unicode(path) == path:
+        return {}
+    return {"path_bytes_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
 
 
 def _check(each: Check) -> dict[str, Any]:
@@ -65,7 +75,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str(value.value) if hasattr(value, "value") else str(value)
+        return unicode(str(value.value) if hasattr(value, "value") else str(value))
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,17 @@ def kind_of(name: str, byte_order: str = "<") -> Kind:
     return Kind(np.dtype(byte_order + BITS[name]), name)
 
 
+def name_for(source: Source, role: str) -> str:
+    """Return the name that --dtype knows a tensor under."""
+    return role if role != UNJUDGED else source.member or PurePath(source.path).stem
+
+
 def reinterpreted(source: Source, role: str, width: int, byte_order: str, asked: str) -> Kind:
     """Return what --dtype makes of values of so many bytes."""
     kind = kind_of(asked, byte_order)
     if kind.bits.itemsize != width:
-        source.refuse(
-            f"--dtype {role}={asked} needs {kind.bits.itemsize}-byte values, but these have {width} bytes"
-        )
+        needs = f"needs {kind.bits.itemsize}-byte values, but these have {width} bytes"
+        source.refuse(f"--dtype {name_for(source, role)}={asked} {needs}")
     return Kind(kind.bits, asked, (f"bits taken as {asked} (--dtype)",))
 
 

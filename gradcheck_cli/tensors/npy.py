@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.tensors.dtypes import UNJUDGED, Kind, checked, kind_of, reinterpreted
+from gradcheck_cli.tensors.dtypes import UNJUDGED, Kind, checked, kind_of, name_for, reinterpreted
 from gradcheck_cli.tensors.source import Source
 from gradcheck_cli.tensors.spool import in_c_order
 from gradcheck_cli.tensors.tensor import Tensor
@@ -128,7 +128,9 @@ def _kind(source: Source, descr: Any, role: str, asked: str | None) -> Kind:
         return Kind(kind_of(name).bits, name, (f"{told} read as {name}",))
     if kind == "V" and size in ("1", "2"):
         width = "float8_e4m3fn (or float8_e5m2)" if size == "1" else "bfloat16"
-        source.refuse(f"holds {size}-byte void values ({mark}V{size}); pass --dtype {role}={width}")
+        source.refuse(
+            f"holds {size}-byte void values ({mark}V{size}); pass --dtype {name_for(source, role)}={width}"
+        )
     reason = "raw bytes (V), not numbers" if kind == "V" else _REASONS.get(kind, "a type that is not known")
     return source.refuse(f"holds {visible(repr(descr), 40)}: {reason}")
 

@@ -37,7 +37,7 @@ def open_tensor(text: str, *, role: str, reading: Reading = CONTENT) -> Tensor:
     """Open ``FILE`` or ``FILE:MEMBER`` for the part it plays (logits, labels, grad, ...) in a check."""
     location = locate(text)
     with open_container(location, reading) as container:
-        return container.tensor(_member(container, location.member, role), role, reading)
+        return container.tensor(member_of(container, location.member, role), role, reading)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _sniff(source: Source, head: bytes) -> None:
         source.refuse("holds neither text nor any format that is known (it has NUL bytes)")
 
 
-def _member(container: Container, asked: str | None, role: str) -> str | None:
+def member_of(container: Container, asked: str | None, role: str) -> str | None:
     """Return the member that is meant, or say which there are."""
     if not container.members:
         if asked is not None:

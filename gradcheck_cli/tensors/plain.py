@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradcheck_cli.reading import Reading
+from gradcheck_cli.tensors.dtypes import name_for
 from gradcheck_cli.tensors.npy import MAGIC as NPY_MAGIC
 from gradcheck_cli.tensors.npy import open_npy
 from gradcheck_cli.tensors.source import Source
@@ -46,9 +47,8 @@ class Text:
         from gradcheck_cli.tensors.text import open_text  # noqa: PLC0415 - slow to import, and most are NPY
 
         if reading.dtype_of(role) is not None:
-            self.source.refuse(
-                f"--dtype {role}={reading.dtype_of(role)}: a text has no bits to take as another type"
-            )
+            asked = f"--dtype {name_for(self.source, role)}={reading.dtype_of(role)}"
+            self.source.refuse(f"{asked}: a text has no bits to take as another type")
         part = self.source.part(member)
         try:
             return open_text(part, role, reading)
