@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric.cross_entropy import Loss
+from gradcheck_cli.numeric.precision import BY_NAME
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows
 
@@ -34,6 +35,7 @@ class Census:
 
 def count(labels: Rows, classes: int, loss: Loss, settings: Settings) -> Census:
     """Check every label and count the rows that are ignored."""
+    _refuse_narrow(labels, classes)
     ignored, first, weights = 0, -1, []
     for start, chunk in _label_chunks(labels):
         skip = chunk == settings.ignore_index
@@ -47,6 +49,30 @@ def count(labels: Rows, classes: int, loss: Loss, settings: Settings) -> Census:
             weights.append(float(loss.class_weights[chunk[~skip]].sum()))
     weight = math.fsum(weights) if loss.class_weights is not None else float(labels.count - ignored)
     return Census(labels.count, ignored, weight, max(first, 0))
+
+
+def _refuse_narrow(labels: Rows, classes: int) -> None:
+    """Refuse a type in which some class has no number of its own: labels in it have wrapped or were rounded.
+
+    A wrapped label is a wrong class, or -100 and its row ignored, without a sign of it.
+    """
+    name, dtype = labels.tensor.name, labels.tensor.dtype
+    if dtype == "bool":
+        if classes != 2:
+            raise InputError(
+                f"{name}: booleans can be the labels of 2 classes, but there are {classes} (a mask?)"
+            )
+        return
+    if dtype == "text":  # whole numbers of any size are parsed as such
+        return
+    floating = BY_NAME.get(dtype)
+    highest = 1 << floating.digits if floating is not None else int(np.iinfo(labels.tensor.stored).max)
+    if highest < classes - 1:
+        how = "rounded" if floating is not None else "wrapped around"
+        raise InputError(
+            f"{name}: {dtype} holds every label only up to {highest}, but there are {classes} classes: "
+            f"labels may have {how}; save them as int64"
+        )
 
 
 def _label_chunks(labels: Rows) -> Iterator[tuple[int, NDArray[np.int64]]]:

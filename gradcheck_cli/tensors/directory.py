@@ -84,10 +84,15 @@ def _extent(source: Source) -> _Extent:
         place = tail.rfind(b"PK\x05\x06", 0, place)
     else:
         source.refuse("has no zip directory at its end: cut off, or followed by other data")
-    _, disk, first_disk, here, entries, size, start, _ = _END.unpack_from(tail, place)
+    _, *told, _ = _END.unpack_from(tail, place)
     end = source.size - len(tail) + place
-    if _FULL16 in (here, entries) or _FULL32 in (size, start):
-        return _extent64(source, end)
+    locator = source.head(_LOCATOR.size, end - _LOCATOR.size) if end >= _LOCATOR.size else b""
+    if locator.startswith(b"PK\x06\x07"):
+        wide, end = _told64(source, _LOCATOR.unpack(locator)[2], end - _LOCATOR.size)
+        if any(short not in (full, _FULL16, _FULL32) for short, full in zip(told, wide, strict=True)):
+            _refuse(source, "tells one thing in 32 bits and another in 64")
+        told = wide
+    disk, first_disk, here, entries, size, start = told
     if disk or first_disk or here != entries:
         _refuse(source, "is spread over several files")
     if start + size != end:
@@ -95,20 +100,15 @@ def _extent(source: Source) -> _Extent:
     return _Extent(start, size, entries)
 
 
-def _extent64(source: Source, end: int) -> _Extent:
-    locator = source.head(_LOCATOR.size, max(end - _LOCATOR.size, 0))
-    if len(locator) < _LOCATOR.size or not locator.startswith(b"PK\x06\x07"):
-        _refuse(source, "has no 64-bit part")
-    at = _LOCATOR.unpack(locator)[2]
-    raw = source.head(_END64.size, at) if at < source.size else b""
+def _told64(source: Source, at: int, end: int) -> tuple[list[int], int]:
+    """Return what the 64-bit end record tells, and where it begins; ``end`` is where it must end."""
+    raw = source.head(_END64.size, at)
     if len(raw) < _END64.size or not raw.startswith(b"PK\x06\x06"):
         _refuse(source, "has no 64-bit part")
-    _, length, _, _, disk, first_disk, here, entries, size, start = _END64.unpack(raw)
-    if disk or first_disk or here != entries:
-        _refuse(source, "is spread over several files")
-    if start + size != at or at + 12 + length != end - _LOCATOR.size:
-        _refuse(source, "is not where the end of the file says")
-    return _Extent(start, size, entries)
+    _, length, _, _, *told = _END64.unpack(raw)
+    if at + 12 + length != end:
+        _refuse(source, "has a 64-bit part of another length")
+    return told, at
 
 
 def _entry(source: Source, raw: bytes, place: int) -> tuple[Entry, int]:

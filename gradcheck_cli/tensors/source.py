@@ -64,6 +64,8 @@ class Source:
     def head(self, size: int, offset: int = 0) -> bytes:
         """Return up to ``size`` bytes at ``offset``, fewer only at the end."""
         size, offset = min(size, max(self.size - offset, 0)), self.start + offset
+        if size <= 0:  # the offset may be more than the system takes
+            return b""
         try:
             data = os.pread(self.data, size, offset)
             while 0 < len(data) < size and (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,42 +17,8 @@ from hypothesis import strategies as st
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors import Rows, Tensor, open_tensor, rows, spool
-
-Put = Callable[[bytes], str]
-
-
-@pytest.fixture
-def put(tmp_path: Path) -> Put:
-    """Return what writes bytes to a file and says where."""
-
-    def write(data: bytes, name: str = "x.npy") -> str:
-        (tmp_path / name).write_bytes(data)
-        return str(tmp_path / name)
-
-    return write
-
-
-def npy(descr: Any, shape: Any, data: bytes, *, fortran: Any = False) -> bytes:
-    return raw(f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n", data)
-
-
-def raw(header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
-    text = header.encode("latin-1")
-    size = struct.pack("<H" if version == (1, 0) else "<I", len(text))
-    return b"\x93NUMPY" + bytes(version) + size + text + data
-
-
-def refused(path: str, role: str = "logits") -> str:
-    """Return the one line that a file is refused with; nothing else may come out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(InputError) as caught:
-            open_tensor(path, role=role)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(path)
-    assert "allow_pickle" not in message
-    return message
+from tests.containers import npy, raw_npy, refused
+from tests.tensors.conftest import Put
 
 
 def read_all(tensor: Tensor, axis: int | None, dtype: Any = np.float64) -> np.ndarray[Any, Any]:
@@ -88,25 +52,27 @@ def expected_rows(array: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any
         pytest.param(npy("<f8", "(2, 3)", bytes(51)), "3 bytes after its data", id="N12"),
         pytest.param(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "claims 4294967295 bytes", id="N13"),
         pytest.param(b"\x93NUMPY\x01\x00\xff\xff{}", "claims 65535 bytes, but", id="N13-short"),
-        pytest.param(raw("(" * 8000), "not valid", id="N15-parentheses"),
-        pytest.param(raw("-" * 8000 + "1"), "not valid", id="N15-minus"),
-        pytest.param(raw("+".join(["1"] * 8000)), "not valid", id="N15-plus"),
-        pytest.param(raw("{[]: 1}"), "keys 'None'", id="N15-unhashable"),
-        pytest.param(raw("{'descr': '\xff"), "not valid", id="N15-token"),
-        pytest.param(raw("{'descr': '\\d', 1if 1else 2: 3}"), "", id="N15-warning"),
-        pytest.param(raw("\xff\xfe", version=(3, 0)), "not valid", id="N15-utf8"),
+        pytest.param(raw_npy("(" * 8000), "not valid", id="N15-parentheses"),
+        pytest.param(raw_npy("-" * 8000 + "1"), "not valid", id="N15-minus"),
+        pytest.param(raw_npy("+".join(["1"] * 8000)), "not valid", id="N15-plus"),
+        pytest.param(raw_npy("{[]: 1}"), "keys 'None'", id="N15-unhashable"),
+        pytest.param(raw_npy("{'descr': '\xff"), "not valid", id="N15-token"),
+        pytest.param(raw_npy("{'descr': '\\d', 1if 1else 2: 3}"), "", id="N15-warning"),
+        pytest.param(raw_npy("\xff\xfe", version=(3, 0)), "not valid", id="N15-utf8"),
         pytest.param(
-            raw("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), 'shape': (2,)}", bytes(16)),
+            raw_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), 'shape': (2,)}", bytes(16)),
             "once",
             id="N16",
         ),
         pytest.param(
-            raw("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), 'x': 1}", bytes(8)), "keys", id="N17"
+            raw_npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), 'x': 1}", bytes(8)),
+            "keys",
+            id="N17",
         ),
         pytest.param(npy("<f8", "[2, 3]", bytes(48)), "not a tuple", id="N17-list"),
         pytest.param(npy("<f8", "(2.0,)", bytes(16)), "2.0 in the shape", id="N17-float"),
         pytest.param(npy("<f8", "(2,)", bytes(16), fortran="1"), "fortran_order is 1", id="N17-fortran"),
-        pytest.param(raw("{}", version=(9, 9)), "version 9.9", id="N17-version"),
+        pytest.param(raw_npy("{}", version=(9, 9)), "version 9.9", id="N17-version"),
         pytest.param(npy("<f8", "(print(1),)", bytes(8)), "not valid", id="N18"),
         pytest.param(npy("|O", "(1,)", bytes(8)), "Python objects", id="N19"),
         pytest.param(npy([("a", "<f8"), ("b", "<i4")], "(1,)", bytes(12)), "structured", id="N20"),
@@ -204,7 +170,7 @@ def test_scalar_loss_and_labels_of_two_bytes(put: Put) -> None:
 def test_version_3_and_python_2_headers(put: Put) -> None:
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2L,)}"
     for version in ((1, 0), (2, 0), (3, 0)):
-        with open_tensor(put(raw(header, bytes(16), version)), role="logits") as tensor:
+        with open_tensor(put(raw_npy(header, bytes(16), version)), role="logits") as tensor:
             assert tensor.shape == (2,)
 
 
