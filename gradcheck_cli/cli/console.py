@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
 
 from gradcheck_cli.cli.exits import ReaderGone, unwritable
+from gradcheck_cli.errors import OutputError
 from gradcheck_cli.outcome import Outcome
 
 
@@ -27,8 +29,12 @@ def show(outcome: Outcome, manner: Manner) -> None:
     A person's view whose reader leaves (``| head``) keeps the true verdict; a machine's report that
     nobody reads to its end is no report, and the process ends by SIGPIPE.
     """
-    if manner.quiet < 2:
+    if manner.quiet >= 2:
+        return
+    try:
         put(_text(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
+    except OutputError as error:
+        raise OutputError(f"{error}; the verdict is {outcome.verdict.value.upper()}") from error
 
 
 def put(text: str, *, for_people: bool) -> None:
@@ -62,9 +68,9 @@ def _table(outcome: Outcome, manner: Manner) -> str:
 
     from gradcheck_cli.report.table import render  # noqa: PLC0415
 
-    terminal = sys.stdout.isatty()
+    terminal, shown = sys.stdout.isatty(), io.StringIO()
     console = Console(
-        file=sys.stdout,
+        file=shown,  # not standard output: Rich flushes its file even where it only captures
         force_terminal=manner.color == "always" or (terminal and manner.color == "auto"),
         no_color=manner.color == "never" or (manner.color == "auto" and bool(os.environ.get("NO_COLOR"))),
         highlight=False,
@@ -73,6 +79,5 @@ def _table(outcome: Outcome, manner: Manner) -> str:
         soft_wrap=True,
     )
     width = console.width if terminal else None
-    with console.capture() as captured:
-        console.print(render(outcome, width=width, top=manner.top, verbose=manner.verbose), soft_wrap=True)
-    return captured.get()
+    console.print(render(outcome, width=width, top=manner.top, verbose=manner.verbose), soft_wrap=True)
+    return shown.getvalue()

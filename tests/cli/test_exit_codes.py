@@ -188,7 +188,7 @@ def _sparse(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_it_by_the_signal(tmp_path: Path, number: int, code: int) -> None:
+def test_O02_and_O03_signals_end_it_by_the_signal(tmp_path: Path, number: int, code: int) -> None:
     _sparse(tmp_path / "logits.npy", (10_000_000, 50), np.float32)
     _sparse(tmp_path / "labels.npy", (10_000_000,), np.int64)
     process = subprocess.Popen(
@@ -204,7 +204,7 @@ def test_signals_end_it_by_the_signal(tmp_path: Path, number: int, code: int) ->
 
 
 @pytest.mark.parametrize(("form", "code"), [("table", 1), ("json", 141)])
-def test_a_reader_that_leaves(files: Path, form: str, code: int) -> None:
+def test_O01_a_reader_that_leaves(files: Path, form: str, code: int) -> None:
     """A person's view keeps the verdict; a machine's report ends by SIGPIPE."""
     _spoil(files)
     reading, writing = os.pipe()
@@ -218,14 +218,15 @@ def test_a_reader_that_leaves(files: Path, form: str, code: int) -> None:
     assert done.stderr == b""
 
 
-def test_a_full_disk_is_exit_2(softgrad: Run, files: Path) -> None:
+def test_O04_a_full_disk_is_exit_2_and_the_verdict_is_told(softgrad: Run, files: Path) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         done = softgrad("check", *BOTH, cwd=files, capture_output=False, stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert "cannot write the report" in done.stderr
+    assert done.stderr.endswith("No space left on device; the verdict is PASS\n")
 
 
-def test_closed_standard_output_is_exit_2(files: Path) -> None:
+def test_O05_closed_standard_output_is_exit_2(files: Path) -> None:
     line = f"{command()} check logits.npy labels.npy >&-"
     done = subprocess.run(line, shell=True, cwd=files, capture_output=True, text=True, check=False)
     assert done.returncode == 2

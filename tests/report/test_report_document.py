@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +27,7 @@ def strict(text: str) -> dict[str, Any]:
     return parsed
 
 
-def test_the_strict_reader_refuses_nan() -> None:
+def test_R08_the_strict_reader_refuses_nan() -> None:
     with pytest.raises(AssertionError, match="NaN"):
         strict("[NaN]")
 
@@ -61,7 +63,7 @@ def test_the_keys_of_a_check(failed: Outcome) -> None:
     ("value", "written"),
     [(float("nan"), "NaN"), (float("inf"), "Infinity"), (np.float32("-inf"), "-Infinity")],
 )
-def test_what_json_has_no_number_for_is_a_string(failed: Outcome, value: float, written: str) -> None:
+def test_R08_what_json_has_no_number_for_is_a_string(failed: Outcome, value: float, written: str) -> None:
     check = replace(failed.checks[-1], max_margin=value)
     assert strict(to_json(replace(failed, checks=(check,))))["checks"][0]["max_margin"] == written
 
@@ -89,17 +91,24 @@ def test_an_index_may_be_of_numpy_integers(failed: Outcome) -> None:
     assert read["checks"][0]["worst"][0]["index"] == [3, 7]
 
 
-def test_floats_survive_the_round_trip(failed: Outcome) -> None:
+def test_R12_floats_survive_the_round_trip(failed: Outcome) -> None:
     check = replace(failed.checks[-1], max_abs_error=0.1 + 0.2)
     assert strict(to_json(replace(failed, checks=(check,))))["checks"][0]["max_abs_error"] == 0.1 + 0.2
 
 
-def test_hostile_names_stay_inside_their_string(failed: Outcome) -> None:
+def test_R08_and_F07_hostile_names_stay_inside_their_string(failed: Outcome) -> None:
     path = 'a"\n\x1b[2J\u2028\u202e\udcff.npy'
     text = to_jsonl(replace(failed, inputs=(replace(failed.inputs[0], path=path),)))
     assert text.isascii()
     assert "\n" not in text
-    assert strict(text)["inputs"]["logits"]["path"] == path
+    told = strict(text)["inputs"]["logits"]
+    assert told["path"] == path.replace("\udcff", r"\xff")  # a lone surrogate stops jq and node
+    assert base64.b64decode(told["path_bytes_b64"]) == os.fsencode(path)
+
+
+def test_F07_a_name_in_unicode_needs_no_bytes(failed: Outcome) -> None:
+    text = to_jsonl(replace(failed, inputs=(replace(failed.inputs[0], path="日本.npy"),)))
+    assert "path_bytes_b64" not in strict(text)["inputs"]["logits"]
 
 
 def test_one_line_and_many_lines_say_the_same(failed: Outcome) -> None:

@@ -22,7 +22,7 @@ positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
         (math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"),
     ],
 )  # fmt: skip
-def test_a_number_is_short_and_spelled_out(value: float, text: str) -> None:
+def test_R12_a_number_is_short_and_spelled_out(value: float, text: str) -> None:
     assert numbers.number(value) == text
 
 

@@ -18,14 +18,17 @@ from gradcheck_cli.report import numbers
 from gradcheck_cli.report.table import render
 
 WIDTHS = [60, 80, 120, None]
+_LINK = "a[red]b[/red][link=http://evil]c[/link].npy"
 HOSTILE = [
-    ("a[red]b[/red][link=http://evil]c[/link].npy", "a[red]b[/red][link=http://evil]c[/link].npy"),
-    ("a[/b].npy", "a[/b].npy"),
-    (":boom:.npy", ":boom:.npy"),
-    ("a\x1b[2J\x9b.npy", r"a\x1b[2J\x9b.npy"),
-    ("a\nPASS\r.npy", r"a\x0aPASS\x0d.npy"),
-    ("a\u202egpj\u2066.npy", r"a\u202egpj\u2066.npy"),
-    ("a\udcff.npy", r"a\xff.npy"),
+    pytest.param(_LINK, _LINK, id="R01"),
+    pytest.param("a[/b].npy", "a[/b].npy", id="R02"),
+    pytest.param(":boom:.npy", ":boom:.npy", id="R01-emoji"),
+    pytest.param("a\x1b[2J\x9b.npy", r"a\x1b[2J\x9b.npy", id="R03"),
+    pytest.param("a\x1b]52;c;ZXZpbA==\x07.npy", r"a\x1b]52;c;ZXZpbA==\x07.npy", id="R03-clipboard"),
+    pytest.param("a\nPASS\r.npy", r"a\x0aPASS\x0d.npy", id="R04"),
+    pytest.param("a\n::error file=app.py::x.npy", r"a\x0a::error file=app.py::x.npy", id="R05"),
+    pytest.param("a\u202egpj\u2066.npy", r"a\u202egpj\u2066.npy", id="R03-bidi"),
+    pytest.param("a\udcff.npy", r"a\xff.npy", id="F07"),
 ]
 
 
@@ -129,7 +132,7 @@ def test_a_users_text_is_shown_and_never_obeyed(
     shown = show(replace(failed, inputs=(first,), warnings=(warning,)), width)
     assert shown.count(seen) == 3 or (width == 60 and shown.count(seen) == 2)  # one path is shortened there
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
-    assert not re.search("^(PASS|gpj)", shown, re.MULTILINE)
+    assert not re.search("^(PASS|gpj|::)", shown, re.MULTILINE)
 
 
 def test_a_long_path_keeps_its_end_and_off_a_terminal_all_of_it(failed: Outcome) -> None:
