@@ -100,6 +100,15 @@ def test_every_writer_gets_the_verdict_of_npy(
     assert _told(folder, case, writers) == wanted
 
 
+def test_N29_an_order_that_lies_is_a_wrong_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are as many as they should be, so only their values can tell."""
+    case = _case(3, 6, 6, 1.0)
+    lie = _npy(case["grad"]).replace(b"'fortran_order': False", b"'fortran_order': True ")
+    monkeypatch.setitem(WRITERS, "lie", lambda _: lie)
+    verdict, checks, _ = _told(tmp_path, case, {"logits": "npy", "labels": "npy", "grad": "lie"})
+    assert (verdict.value, checks[-1][3] > 6) == ("fail", True)
+
+
 @pytest.mark.parametrize(
     "writer", [name for name in WRITERS if name not in ("header", "tsv-crlf", "blanks-gz")]
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -58,6 +60,26 @@ def test_nobody_goes_on_after_a_failure() -> None:
     with pytest.raises(InputError, match=r"^piece 5$"):
         spread(work, 5000, counter, nullcontext())
     assert counter.total() < 100
+
+
+def test_O13_every_process_is_forked_before_a_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, fork = [], os.fork
+
+    def counted() -> int:
+        threads.append(threading.active_count())
+        return fork()
+
+    @contextlib.contextmanager
+    def watch() -> Iterator[None]:
+        thread = threading.Timer(0.01, lambda: None)
+        thread.start()
+        yield
+        thread.join()
+
+    before = threading.active_count()
+    monkeypatch.setattr(os, "fork", counted)
+    assert sum(spread(sum, 50, Counter(3), watch())) == sum(range(50))
+    assert threads == [before, before]
 
 
 def test_a_killed_process_is_noticed() -> None:

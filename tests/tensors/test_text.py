@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import time
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.tensors import Decimals, Rows, Tensor, lines, open_tensor
+from gradcheck_cli.reading import CONTENT, Reading
+from gradcheck_cli.report import layout
+from gradcheck_cli.tensors import (
+    Decimals,
+    Rows,
+    Tensor,
+    cells,
+    lines,
+    location,
+    npy,
+    open_tensor,
+    safetensors,
+    text,
+)
 from gradcheck_cli.tensors.cells import NUMBER
 
 Put = Callable[[bytes], str]
@@ -32,12 +47,12 @@ def put(tmp_path: Any) -> Put:
     return write
 
 
-def refused(path: str, role: str = "logits") -> str:
+def refused(path: str, role: str = "logits", reading: Reading = CONTENT) -> str:
     """Return the one line that a file is refused with, without its path; nothing else may come out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError) as caught:
-            open_tensor(path, role=role)
+            open_tensor(path, role=role, reading=reading)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(path)
@@ -165,6 +180,67 @@ def test_C26_and_G03_a_line_without_end(put: Put, monkeypatch: pytest.MonkeyPatc
     assert "line 2 is longer than 3 MiB" in refused(put(gzip.compress(b"1\n" + b"0," * (4 << 20))))
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_C05_the_user_says_whether_there_is_a_header(put: Put, header: bool) -> None:
+    path, told = put(b"0,1,2\n1.5,2,3\n"), Reading(header=header)
+    assert "pass --header or --no-header" in refused(path)
+    with open_tensor(path, role="logits", reading=told) as tensor:
+        assert values(tensor) == [[1.5, 2.0, 3.0]] if header else [[0.0, 1.0, 2.0], [1.5, 2.0, 3.0]]
+        assert tensor.notes == (("first line taken as a header (--header)",) if header else ())
+    if header:
+        assert "has a header and no data" in refused(put(b"1,2\n"), reading=told)
+    else:
+        assert "line 1, column 1: 'a' is not a number" in refused(put(b"a,b\n1,2\n"), reading=told)
+
+
+def test_G03_packed_text_stops_at_its_limit(put: Put) -> None:
+    path = put(gzip.compress(b"0,1.5\n" * 100_000))
+    assert "unpacks to more than 5000 bytes; pass --max-bytes" in refused(
+        path, reading=Reading(max_bytes=5000)
+    )
+    with open_tensor(path, role="grad", reading=Reading(max_bytes=600_000)) as tensor:
+        assert tensor.shape == (100_000, 2)
+
+
+def _patterns(*modules: ModuleType) -> list[re.Pattern[Any]]:
+    return [each for module in modules for each in vars(module).values() if isinstance(each, re.Pattern)]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "way", "size"),
+    [
+        ([*_patterns(cells), *(pattern for pattern, _ in cells._ADVICE)], "fullmatch", cells.CELL_LIMIT),
+        (_patterns(location, npy), "fullmatch", 20_000),
+        (_patterns(layout, lines, safetensors, text), "findall", 20_000),
+    ],
+)
+def test_R11_no_pattern_takes_long(patterns: list[re.Pattern[Any]], way: str, size: int) -> None:
+    """One that backtracks would take hours for the longest text that the code gives it."""
+    assert len(patterns) >= 3
+    for pattern in patterns:
+        for piece in (
+            "1" * 9,
+            "1.",
+            "e+",
+            "0x",
+            '"',
+            "[",
+            " ",
+            "\\",
+            "a:",
+            "--a ",
+            "1,",
+            "\x00",
+            "n",
+            "1e1",
+            "é",
+        ):
+            subject: Any = piece * (size // len(piece)) + "!"
+            began = time.perf_counter()
+            getattr(pattern, way)(subject if isinstance(pattern.pattern, str) else subject.encode())
+            assert time.perf_counter() - began < 1.0, (pattern.pattern, piece)
+
+
 def test_C16_nothing_unsafe_reaches_a_message(put: Put) -> None:
     assert r"'\u202e1'" in refused(put("1,2\n\u202e1,3\n".encode()))
 
@@ -262,7 +338,7 @@ def test_decimals_are_those_of_the_slow_way(tmp_path_factory: Any, formats: list
     st.sampled_from(("\n", "\r\n")),
     st.booleans(),
 )
-def test_repr_round_trip(
+def test_C28_repr_round_trip(
     tmp_path_factory: Any, table: list[list[float]], separator: str, end: str, packed: bool
 ) -> None:
     data = "".join(separator.join(map(repr, row)) + end for row in table).encode()
@@ -306,6 +382,14 @@ def test_the_same_values_as_numpy_in_many_chunks(
     path = put(text.getvalue())
     found, _ = read(path)
     np.testing.assert_array_equal(found, np.loadtxt(path, delimiter=","))
+
+
+def test_C27_fifty_thousand_columns(put: Put) -> None:
+    row = np.random.default_rng(4).standard_normal(50_000)
+    text = ",".join(map(repr, row.tolist()))
+    with open_tensor(put(f"{text}\n{text}\n".encode()), role="grad") as tensor:
+        assert tensor.shape == (2, 50_000)
+        np.testing.assert_array_equal(values(tensor)[1], row)
 
 
 def test_a_fault_far_down_names_its_line(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
