@@ -118,7 +118,7 @@ class _Parse:
         """Return the numbers of whole lines, or name what is wrong with them."""
         grid = self._grid
         plain = self._without_decoration(block)
-        if plain is None or self._has_long_cell(plain):
+        if plain is None or plain.isspace() or self._has_long_cell(plain):
             self._refuse(first, block)
         lines = plain.split(b"\n")
         lines.pop()  # what follows the last line feed

@@ -241,6 +241,13 @@ def test_R11_no_pattern_takes_long(patterns: list[re.Pattern[Any]], way: str, si
             assert time.perf_counter() - began < 1.0, (pattern.pattern, piece)
 
 
+@pytest.mark.parametrize("role", ["labels", "logits"])
+def test_C10_nothing_but_blanks(put: Put, role: str) -> None:
+    """numpy warns of it instead of refusing it."""
+    for data in (b"\t", b"\xef\xbb\xbf\t\n", b" \n \n"):
+        assert "line 1: a line of nothing but blanks" in refused(put(data), role)
+
+
 def test_C16_nothing_unsafe_reaches_a_message(put: Put) -> None:
     assert r"'\u202e1'" in refused(put("1,2\n\u202e1,3\n".encode()))
 
