@@ -179,7 +179,7 @@ def test_odd_but_right(examine: Examine, z: Array) -> None:
 
 
 def test_X07_a_gradient_that_underflows_in_float16_is_rounded_and_no_bug(examine: Examine) -> None:
-    n = 50_000_000
+    n = 4_000_000
     settings = {"normalizer": float(n)}
     small = (gradient(Z, Y) / n).astype(np.float16)
     assert (small == 0).any()

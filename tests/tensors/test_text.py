@@ -243,7 +243,7 @@ def test_R11_no_pattern_takes_long(patterns: list[re.Pattern[Any]], way: str, si
 
 @pytest.mark.parametrize("role", ["labels", "logits"])
 def test_C10_nothing_but_blanks(put: Put, role: str) -> None:
-    """numpy warns of it instead of refusing it."""
+    """What numpy warns of, and takes for no data, is refused."""
     for data in (b"\t", b"\xef\xbb\xbf\t\n", b" \n \n"):
         assert "line 1: a line of nothing but blanks" in refused(put(data), role)
 
