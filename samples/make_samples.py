@@ -4,6 +4,7 @@ The story: 512 tokens over 16 classes, the last 32 of them ignored padding. `gra
 float32 kernel writes, `grad_bf16.npy` the same rounded once to bfloat16, and `wrong_grad.npy` comes from a
 kernel with a real bug: it stores p/N in bfloat16 and then subtracts 1/N from the label's entry in place, so
 the label entry is rounded twice. Every error is below 1e-5, and numpy.allclose(atol=1e-5) is content.
+`small.npz` is a bundle: what the small text files hold, in one file.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def main() -> None:
     np.savetxt(HERE / "small_logits.csv", small, delimiter=",", fmt="%.1f")
     np.savetxt(HERE / "small_labels.csv", classes, fmt="%d")
     np.savetxt(HERE / "small_grad.csv", gradient(small, classes), delimiter=",", fmt="%.17g")
+    np.savez_compressed(HERE / "small.npz", logits=small, labels=classes, grad=gradient(small, classes))
     np.savetxt(HERE / "small_sum_grad.csv", 3 * gradient(small, classes), delimiter=",", fmt="%.17g")
 
 

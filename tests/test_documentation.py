@@ -244,6 +244,25 @@ def _readme_defaults(readme: str, flag: str) -> list[str]:
     return [told for told in map(_default_told, own) if told is not None]
 
 
+def _promised() -> list[str]:
+    """Return the tests that the README's promises name."""
+    _, _, promises = README.read_text(encoding="utf-8").partition("## Promises\n")
+    return re.findall(r"`(tests/[\w/.]+\.py::\w+)`", promises.partition("\n## ")[0])
+
+
+def test_there_are_seven_promises_and_each_names_a_test() -> None:
+    _, _, promises = README.read_text(encoding="utf-8").partition("## Promises\n")
+    numbered = re.split(r"^\d\. ", promises.partition("\n## ")[0], flags=re.MULTILINE)[1:]
+    assert len(numbered) == 7
+    assert all("::test_" in each for each in numbered)
+
+
+@pytest.mark.parametrize("named", _promised())
+def test_a_promise_names_a_test_that_is_there(named: str) -> None:
+    path, _, name = named.partition("::")
+    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_a_wrong_default_is_found() -> None:
     assert _same("0", "0.0")
     assert not _same("1", "0.0")
