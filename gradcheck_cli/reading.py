@@ -74,12 +74,16 @@ class Reading:
         asked = dict(text.split("=", 1) for text in self.dtype)
         return next((asked[name] for name in names if name in asked), None)
 
-    def refuse_idle(self, known: Iterable[str | None]) -> None:
-        """Refuse a --dtype for something that is no input."""
+    def refuse_idle(self, known: Iterable[str | None], *, text: bool) -> None:
+        """Refuse a --dtype for something that is no input, and --header where no input is a text."""
+        if self.header is not None and not text:
+            raise UsageError(
+                f"--{'header' if self.header else 'no-header'} has no effect: no input is a text"
+            )
         names = sorted({name for name in known if name is not None})
-        for text in self.dtype:
-            if text.partition("=")[0] not in names:
-                raise UsageError(f"--dtype {text}: no input has that name (there are {', '.join(names)})")
+        for asked in self.dtype:
+            if asked.partition("=")[0] not in names:
+                raise UsageError(f"--dtype {asked}: no input has that name (there are {', '.join(names)})")
 
     def limit(self, packed: int | None = None) -> int:
         """Return how many bytes may come out of so many packed ones, or of a stream."""

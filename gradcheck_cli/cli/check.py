@@ -149,7 +149,7 @@ def _checked(files: dict[str, str], settings: Settings, reading: Reading) -> Out
             roles = [role for role in ROLES if role not in {*files, *scalars} - {"logits"}]
             tensors = open_bundle(files.pop("logits"), roles, reading, opened)
         tensors |= open_inputs(files, reading, opened)
-        reading.refuse_idle(tensors)
+        reading.refuse_idle(tensors, text=any(each.dtype == "text" for each in tensors.values()))
         _refuse_idle((*tensors, *scalars), settings)
         outcome = examine(tensors, scalars, settings, bar)
     return replace(outcome, settings=outcome.settings | reading.in_force())

@@ -48,7 +48,9 @@ def inspect(files: tuple[str, ...], *, form: str, **typed: Any) -> int:
     from gradcheck_cli.report.contents import table, to_json  # noqa: PLC0415
 
     found = [look(text, reading) for text in files]
-    reading.refuse_idle({name for each in found for name in names_of(each)})
+    reading.refuse_idle(
+        {name for each in found for name in names_of(each)}, text=any(each.format == "text" for each in found)
+    )
     if form == "json":
         put(to_json(found), for_people=False)
     else:

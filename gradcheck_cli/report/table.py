@@ -145,10 +145,8 @@ def _settings(settings: dict[str, Any], *, verbose: bool) -> str:
 
 def _typed(name: str, value: Any) -> str:
     """Return an option with its value as it is typed."""
-    if value is True:
-        return flag_of(name)
-    if value is False:
-        return flag_of("no_" + name)
+    if isinstance(value, bool):
+        return flag_of(name if value else f"no_{name}")
     values = value if isinstance(value, tuple) and value else (value,)
     return " ".join(f"{flag_of(name)} {_option(each)}" for each in values)
 

@@ -6,7 +6,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NoReturn
 
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors.directory import Entry, read_directory
@@ -30,13 +29,14 @@ class Npz:
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        _refuse_torch(source)
         entries = read_directory(source)
         if not entries:
             source.refuse("is an empty archive: nothing to verify")
         self._entries = {e.name.removesuffix(_SUFFIX): e for e in entries if _is_npy(source, e)}
         self.others = tuple(e.name for e in entries if not _is_npy(source, e))
         if not self._entries:
-            _refuse_foreign(source, entries)
+            source.refuse("a zip archive without an NPY member; unpack it first")
         counts = Counter(e.name.removesuffix(_SUFFIX) for e in entries)
         name, count = counts.most_common(1)[0]
         if count > 1:
@@ -73,10 +73,12 @@ def _peek(source: Source, entry: Entry) -> bytes:
         return b""
 
 
-def _refuse_foreign(source: Source, entries: tuple[Entry, ...]) -> NoReturn:
-    if any(e.name.endswith(("/data.pkl", "/version", "/byteorder")) for e in entries):
+def _refuse_torch(source: Source) -> None:
+    """Refuse what torch.save writes, told by the name of its first member."""
+    head = source.head(512)
+    name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+    if name.endswith((b"/data.pkl", b"/version", b"/.format_version", b"/byteorder")):
         source.refuse(f"a PyTorch file: {PICKLE}")
-    source.refuse("a zip archive without an NPY member; unpack it first")
 
 
 def _member(source: Source, name: str, entry: Entry, reading: Reading) -> Source:

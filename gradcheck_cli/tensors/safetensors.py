@@ -113,8 +113,8 @@ def _header_length(source: Source) -> int:
 def _entries(source: Source, raw: bytes, room: int) -> dict[str, _Entry]:
     """Return the tensors of a header, by name, which together must cover the data exactly."""
     header = _parsed(source, raw)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(each, str) for each in metadata.values()):
+    metadata = header.pop("__metadata__", None)
+    if metadata is not None and not _are_texts(metadata):
         _refuse(source, "has metadata that are not texts")
     entries = {name: _entry(source, name, told) for name, told in header.items()}
     place = 0
@@ -198,6 +198,11 @@ def _entry(source: Source, name: str, told: Any) -> _Entry:
             source, f"{where}: shape {visible(repr(tuple(shape)), 60)} of {dtype} does not fill its offsets"
         )
     return _Entry(dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _are_texts(metadata: Any) -> bool:
+    """Tell whether metadata are what the format has for them: texts by name."""
+    return isinstance(metadata, dict) and all(isinstance(each, str) for each in metadata.values())
 
 
 def _are_sizes(values: Any) -> bool:

@@ -43,6 +43,8 @@ def standard_input(path: str, reading: Reading, sniff: Sniff) -> Source:
 
 def remote_file(url: str, reading: Reading, sniff: Sniff) -> Source:
     """Return a copy of a file that fsspec reaches."""
+    if url.lower().startswith(("file:", "local:")):
+        raise InputError(f"{visible(url)}: a file of this machine; give its path alone")
     try:
         import fsspec  # noqa: PLC0415 - an extra
     except ImportError as error:

@@ -102,6 +102,13 @@ def test_what_cannot_be_meant_is_refused(typed: dict[str, Any], says: str) -> No
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_a_header_without_a_text_is_refused(header: bool) -> None:
+    Reading(header=header).refuse_idle({"logits"}, text=True)
+    with pytest.raises(UsageError, match="header has no effect: no input is a text"):
+        Reading(header=header).refuse_idle({"logits"}, text=False)
+
+
 def test_a_type_for_no_input_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no input has that name \(there are grad, logits\)"):
-        Reading(dtype=("logit=int8",)).refuse_idle({"logits", "grad", None})
+        Reading(dtype=("logit=int8",)).refuse_idle({"logits", "grad", None}, text=False)

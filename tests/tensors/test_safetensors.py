@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors as reference
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
@@ -179,6 +179,7 @@ HEADERS = st.dictionaries(
 
 
 @given(HEADERS, st.integers(0, 24))
+@example({"__metadata__": None}, 0)
 def test_what_the_reference_refuses_is_refused(tmp_path_factory: Any, header: Any, size: int) -> None:
     path = tmp_path_factory.mktemp("header") / "x.safetensors"
     path.write_bytes(safetensors(json.dumps(header).encode(), bytes(size)))

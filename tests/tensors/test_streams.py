@@ -212,6 +212,7 @@ def test_a_remote_file_has_a_cap_that_is_known_before_it_is_read(remote: Any) ->
 def test_a_remote_file_that_is_not_there(remote: Any) -> None:  # noqa: ARG001 - empties the store
     assert refused("memory://x.npy").startswith("memory://x.npy: cannot be read: ")
     assert "cannot be read: Protocol not known: nothing" in refused("nothing://x.npy")
+    assert "a file of this machine; give its path alone" in refused("file:///x.npy")
 
 
 def test_a_remote_file_that_breaks_off(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
