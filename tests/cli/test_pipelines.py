@@ -84,7 +84,38 @@ def test_F07_a_name_that_is_no_unicode(softgrad: Run, files: Path) -> None:
     assert r"caf\xe9.np" in softgrad("check", name[:-1], "labels.npy", cwd=files, env=strict).stderr
 
 
-CONDITIONS = {
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("check logits.npy labels.npy -q <&-", 0),
+        ("check - labels.npy <&-", 2),
+        ("check nowhere.npy labels.npy 2>&-", 2),
+        ("check logits.npy labels.npy 2>&- >&-", 2),
+        ("check logits.npy labels.npy --grad wrong.npy -q 2>&-", 1),
+        ("inspect logits.npy >&-", 2),
+        ("inspect logits.npy > /dev/full", 2),
+        ("check logits.npy labels.npy --grad wrong.npy -qq >&-", 2),
+    ],
+)
+def test_O05_closed_and_full_streams(files: Path, line: str, code: int) -> None:
+    np.save(files / "wrong.npy", 2 * np.load(files / "grad.npy"))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command()} {line}"], cwd=files, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
+def test_no_variable_puts_escapes_into_a_pipe(softgrad: Run, files: Path, variable: str) -> None:
+    done = softgrad("check", *BOTH, cwd=files, env=os.environ | {variable: "1", "TERM": "xterm-256color"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert "\x1b[" in softgrad("check", *BOTH, "--color", "always", cwd=files).stdout
+
+
+CONDITIONS: dict[str, tuple[dict[str, str], list[str]]] = {
     "plain": ({}, []),
     "F08": ({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}, []),
     "turkish": ({"LC_ALL": "tr_TR.UTF-8"}, []),
