@@ -26,10 +26,15 @@ def open_inputs(files: Mapping[str, str], reading: Reading, opened: ExitStack) -
     locations = [locate(text) for text in files.values()]
     if sum(each.path == "-" for each in locations) > 1:
         raise UsageError("standard input (-) can be only one of the inputs")
-    return {
+    tensors = {
         role: opened.enter_context(open_tensor(text, role=role, reading=reading))
         for role, text in files.items()
     }
+    found: dict[str, Tensor] = {}
+    for tensor in tensors.values():  # members named one by one are all of one file
+        if found.setdefault(tensor.path, tensor).source.stamp != tensor.source.stamp:
+            tensor.source.refuse("replaced while it was opened; run again when its writer has finished")
+    return tensors
 
 
 def open_bundle(text: str, roles: Sequence[str], reading: Reading, opened: ExitStack) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from gradcheck_cli.bundles import open_bundle, open_inputs
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.names import USUAL, role_of, split
 from gradcheck_cli.reading import CONTENT
+from gradcheck_cli.tensors import open_tensor
 
 ROLES = tuple(USUAL)
 Z = np.arange(6.0).reshape(2, 3)
@@ -82,6 +83,23 @@ def test_one_tensor_is_no_bundle(tmp_path: Path, text: str) -> None:
     save(tmp_path / "x.npz", logits=Z)
     with pytest.raises(UsageError, match="no LABELS are given; write softgrad check LOGITS LABELS"):
         paired(tmp_path / text)
+
+
+def test_F06_members_of_a_file_that_was_replaced_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fresh = save(tmp_path / "x.npz", logits=Z, y=np.array([0, 2])), tmp_path / "fresh.npz"
+    save(fresh, logits=Z, y=np.array([1, 1]))
+
+    def replaced(*arguments: Any, **options: Any) -> Any:
+        tensor = open_tensor(*arguments, **options)
+        if fresh.exists():
+            fresh.rename(path)
+        return tensor
+
+    monkeypatch.setattr("gradcheck_cli.bundles.open_tensor", replaced)
+    with pytest.raises(InputError, match=r"x\.npz:y: replaced while it was opened"), ExitStack() as opened:
+        open_inputs({"logits": f"{path}:logits", "labels": f"{path}:y"}, CONTENT, opened)
 
 
 def test_standard_input_is_read_once() -> None:

@@ -33,15 +33,18 @@ class Npz:
         entries = read_directory(source)
         if not entries:
             source.refuse("is an empty archive: nothing to verify")
-        self._entries = {e.name.removesuffix(_SUFFIX): e for e in entries if _is_npy(source, e)}
-        self.others = tuple(e.name for e in entries if not _is_npy(source, e))
-        if not self._entries:
+        arrays = [each for each in entries if _is_npy(source, each)]
+        if not arrays:
             source.refuse("a zip archive without an NPY member; unpack it first")
         counts = Counter(e.name.removesuffix(_SUFFIX) for e in entries)
         name, count = counts.most_common(1)[0]
         if count > 1:
             source.refuse(f"has {count} members named {visible(name, 60)}: which one is meant?")
+        self._entries = {each.name.removesuffix(_SUFFIX): each for each in arrays}
         self.members = tuple(self._entries)
+        self.others = tuple(
+            each.name for each in entries if each.name.removesuffix(_SUFFIX) not in self._entries
+        )
 
     def tensor(self, member: str | None, role: str, reading: Reading) -> Tensor:
         """Return the tensor of a member, which ``members`` must name."""
