@@ -13,7 +13,7 @@ from gradcheck_cli.errors import UsageError
 
 REDUCTIONS = ("mean", "sum", "none", "batch", "full")
 COMPUTE_DTYPES = ("float64", "float32", "bfloat16", "float16")
-ROUNDED_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3", "float8_e5m2")
+ROUNDED_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from gradcheck_cli.exports import Scalar
 from gradcheck_cli.outcome import Outcome
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import open_tensor
+
+# A shell starts what runs in its background with interrupts ignored, and every process started here would
+# inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("patient", deadline=None)

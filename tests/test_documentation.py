@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradcheck_cli.cli import softgrad
+from gradcheck_cli.inspection import Holding, Inspection
 from gradcheck_cli.outcome import Check, Data, Input, Worst
 
 ROOT = Path(__file__).parent.parent
@@ -188,6 +189,13 @@ def test_man_page_names_each_key_of_the_json(record: type[Input | Data | Check |
     section = _section(_source(_page("check")), "JSON")
     named = " ".join(re.findall(r"^\.(?:It )?Va (.*)", section, re.MULTILINE)).split()
     assert {each.name for each in fields(record)} - {"role"} <= set(named)  # the role is the key of an input
+
+
+@pytest.mark.parametrize("record", [Inspection, Holding], ids=lambda record: record.__name__)
+def test_man_page_names_each_key_of_what_inspect_writes(record: type[Inspection | Holding]) -> None:
+    entry = _entries(_source(_page("inspect")))["--format"]
+    named = " ".join(re.findall(r"^\.Va (.*)", entry, re.MULTILINE)).replace(",", " ").split()
+    assert {each.name for each in fields(record)} <= set(named)
 
 
 def _shown_with_output() -> list[tuple[str, str]]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.errors import InputError, SoftgradError, UsageError
+from gradcheck_cli.numeric.precision import BY_NAME
 from gradcheck_cli.outcome import Verdict
+from gradcheck_cli.settings import COMPUTE_DTYPES, ROUNDED_DTYPES
 from tests import oracle
 from tests.conftest import Examine, named
 
@@ -138,6 +140,11 @@ def test_a_target_that_is_no_weight_is_named(examine: Examine, bad: float) -> No
 def test_every_row_ignored_is_nothing_to_verify(examine: Examine) -> None:
     with pytest.raises(InputError, match="every row has the ignored label -100"):
         examine(_logits(3, 4), np.full(3, -100))
+
+
+@pytest.mark.parametrize("dtype", [*COMPUTE_DTYPES, *ROUNDED_DTYPES])
+def test_every_precision_that_can_be_named_is_known(dtype: str) -> None:
+    assert BY_NAME[dtype].name == dtype
 
 
 def test_the_audit_finds_the_only_row_that_counts(examine: Examine) -> None:

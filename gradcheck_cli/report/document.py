@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from numbers import Integral
@@ -60,7 +59,7 @@ def path_bytes(path: str) -> dict[str, str]:
     """Return one key more for a file name that is no Unicode, so that a program can still open the file."""
     if unicode(path) == path:
         return {}
-    return {"path_bytes_b64": base64.b64encode(os.fsencode(path)).decode("ascii")}
+    return {"path_bytes_b64": base64.b64encode(path.encode("utf-8", "surrogateescape")).decode("ascii")}
 
 
 def _check(each: Check) -> dict[str, Any]:

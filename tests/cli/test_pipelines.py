@@ -147,13 +147,14 @@ def many(files: Path) -> list[list[str]]:
     """Return what to check: the same case in every container, a wrong gradient, and text."""
     arrays = {name: np.load(files / f"{name}.npy") for name in ("logits", "labels", "grad")}
     np.savez_compressed(files / "x.npz", **arrays)
-    save_file(arrays, files / "é.safetensors")
+    name = os.fsdecode("é.safetensors".encode())
+    save_file(arrays, files / name)
     np.savetxt(files / "grad.csv", arrays["grad"], delimiter=",", fmt="%.9g")
     arrays["grad"][3, 2] *= 1.01
     np.save(files / "wrong.npy", arrays["grad"])
     return [
         ["x.npz"],
-        ["é.safetensors"],
+        [name],
         ["logits.npy", "labels.npy", "--grad", "grad.csv"],
         ["logits.npy", "labels.npy", "--grad", "wrong.npy", "--threads", "1"],
     ]
