@@ -47,9 +47,10 @@ def test_O02_an_interrupt_at_any_time_is_quiet(files: Path, delay: float) -> Non
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGINT
     assert out == b""
-    assert b"gradcheck_cli" not in err  # of Python's own start, before ours, nothing can be said
+    assert b"gradcheck_cli" not in err
+    if err == b"":  # else it was Python's own start that was interrupted, before ours
+        assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM"])
