@@ -32,7 +32,7 @@ _REASONS = {
     "U": "strings, not numbers; save them with .astype('float64')",
     "S": "strings, not numbers; save them with .astype('float64')",
     "a": "strings, not numbers; save them with .astype('float64')",
-    "f": "long doubles, whose layout depends on the machine; save them with .astype('float64')",
+    "V": "raw bytes, not numbers",
     "g": "long doubles, whose layout depends on the machine; save them with .astype('float64')",
 }
 
@@ -116,14 +116,15 @@ def _kind(source: Source, descr: Any, role: str, asked: str | None) -> Kind:
     if match is None:
         source.refuse(f"the NPY type {visible(repr(descr), 40)} is not known")
     mark, kind, size, rest = match.groups()
+    kind, size = ("b", "1") if kind == "?" else (kind, size)
     byte_order = mark.replace("|", "=") or "="
-    if asked is not None and not rest and kind in "fiuV" and size in ("1", "2", "4", "8"):
+    if asked is not None and not rest and kind in "bfiuV" and size in ("1", "2", "4", "8"):
         return reinterpreted(source, role, int(size), byte_order, asked)
     if not rest and kind + size in _NUMBERS:
         return kind_of(np.dtype(kind + size).name, byte_order)
-    if not rest and kind + size in ("b1", "?"):
+    if not rest and kind + size == "b1":
         return kind_of("bool")
-    if not rest and kind + size in _ML_DTYPES and mark != ">":
+    if not rest and kind + size in _ML_DTYPES and (mark != ">" or size == "1"):
         name, told = _ML_DTYPES[kind + size]
         return Kind(kind_of(name).bits, name, (f"{told} read as {name}",))
     if kind == "V" and size in ("1", "2"):
@@ -131,7 +132,7 @@ def _kind(source: Source, descr: Any, role: str, asked: str | None) -> Kind:
         source.refuse(
             f"holds {size}-byte void values ({mark}V{size}); pass --dtype {name_for(source, role)}={width}"
         )
-    reason = "raw bytes (V), not numbers" if kind == "V" else _REASONS.get(kind, "a type that is not known")
+    reason = _REASONS.get("g" if kind + size in ("f12", "f16") else kind, "a type that is not known")
     return source.refuse(f"holds {visible(repr(descr), 40)}: {reason}")
 
 

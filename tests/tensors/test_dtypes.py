@@ -74,6 +74,14 @@ def test_every_type_can_be_asked_for(put: Put, name: str, order: str) -> None:
     assert f"--dtype loss={other} needs" in refused(path, "loss", Reading(dtype=(f"loss={other}",)))
 
 
+@pytest.mark.parametrize("descr", ["|b1", "?"])
+def test_booleans_can_be_taken_as_bytes(put: Put, descr: str) -> None:
+    path = put(npy(descr, "(3,)", bytes([0, 1, 7])))
+    with open_tensor(path, role="labels", reading=Reading(dtype=("labels=uint8",))) as tensor:
+        assert rows_of(tensor, np.int64).tolist() == [0, 1, 7]
+    assert "booleans" in refused(path, "grad")
+
+
 def test_text_has_no_bits(put: Put) -> None:
     asked = Reading(dtype=("logits=bfloat16",))
     assert "--dtype logits=bfloat16: a text has no bits" in refused(put(b"1,2\n", "x.csv"), "logits", asked)

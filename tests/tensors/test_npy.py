@@ -87,6 +87,7 @@ def expected_rows(array: np.ndarray[Any, Any], axis: int) -> np.ndarray[Any, Any
         pytest.param(npy("<i2", "(4,)", bytes(8)), "--dtype logits=bfloat16", id="N23-signed"),
         pytest.param(npy("<c16", "(1,)", bytes(16)), "complex", id="N24"),
         pytest.param(npy("<f16", "(1,)", bytes(16)), "long doubles", id="N25"),
+        pytest.param(npy("<f3", "(1,)", bytes(3)), "a type that is not known", id="N25-odd"),
         pytest.param(b"hello", "not an NPY file (5 bytes)", id="N30-text"),
     ],
 )
