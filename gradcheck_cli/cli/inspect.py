@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import fields
 from typing import Any
@@ -54,6 +53,8 @@ def inspect(files: tuple[str, ...], *, form: str, **typed: Any) -> int:
     if form == "json":
         put(to_json(found), for_people=False)
     else:
+        import shutil  # noqa: PLC0415 - start-up
+
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         put(table(found, width), for_people=True)
     errors = [error for each in found for error in each.errors]
