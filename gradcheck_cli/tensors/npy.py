@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors.dtypes import UNJUDGED, Kind, checked, kind_of, name_for, reinterpreted
 from gradcheck_cli.tensors.source import Source
 from gradcheck_cli.tensors.spool import in_c_order
@@ -41,6 +42,28 @@ _ML_DTYPES = {
     "V2": ("bfloat16", "2-byte void values (V2)"),
     "f1": ("float8_e5m2", "1-byte floats (f1)"),
 }
+
+
+class Npy:
+    """An NPY file."""
+
+    format = "npy"
+    members: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        if not source.head(len(MAGIC)).startswith(MAGIC[: max(source.size, 1)]):
+            source.refuse(f"not an NPY file ({source.size} bytes): it does not begin with the NPY signature")
+
+    def tensor(self, member: str | None, role: str, reading: Reading) -> Tensor:
+        """Return the tensor; ``member`` is None."""
+        part = self.source.part(member)
+        try:
+            return open_npy(part, role, reading.dtype_of(role, member))
+        except BaseException:
+            part.close()
+            raise
 
 
 def open_npy(source: Source, role: str, asked: str | None) -> Tensor:

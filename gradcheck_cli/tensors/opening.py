@@ -8,10 +8,9 @@ from typing import NoReturn, Protocol
 
 from gradcheck_cli.names import role_of
 from gradcheck_cli.reading import CONTENT, Reading
-from gradcheck_cli.tensors.foreign import refuse_foreign
 from gradcheck_cli.tensors.location import STANDARD_INPUT, Location, locate
 from gradcheck_cli.tensors.npy import MAGIC as NPY_MAGIC
-from gradcheck_cli.tensors.plain import Npy, Text
+from gradcheck_cli.tensors.npy import Npy
 from gradcheck_cli.tensors.source import Source, open_source
 from gradcheck_cli.tensors.tensor import Tensor
 from gradcheck_cli.visible import visible
@@ -65,6 +64,8 @@ def _container(source: Source, asked: str | None) -> Container:
     if not head:
         source.refuse("is empty (0 bytes)")
     form = asked or _format(source, head)
+    if form == "npy":
+        return Npy(source)
     if form == "npz":
         from gradcheck_cli.tensors.npz import Npz  # noqa: PLC0415 - most are NPY
 
@@ -73,7 +74,9 @@ def _container(source: Source, asked: str | None) -> Container:
         from gradcheck_cli.tensors.safetensors import Safetensors  # noqa: PLC0415
 
         return Safetensors(source)
-    return Npy(source) if form == "npy" else Text(source)
+    from gradcheck_cli.tensors.text import Text  # noqa: PLC0415
+
+    return Text(source)
 
 
 def _format(source: Source, head: bytes) -> str:
@@ -84,6 +87,8 @@ def _format(source: Source, head: bytes) -> str:
         return "npz"
     if head[8:9] == b"{" and _NUL in head[:8]:
         return "safetensors"
+    from gradcheck_cli.tensors.foreign import refuse_foreign  # noqa: PLC0415
+
     refuse_foreign(source, head)
     if source.path.lower().endswith(".npy"):
         source.refuse(f"not an NPY file ({source.size} bytes): it does not begin with the NPY signature")

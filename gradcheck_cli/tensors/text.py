@@ -13,6 +13,7 @@ from gradcheck_cli.errors import InputError
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors.cells import CELL_LIMIT, refuse_fault, underflows
 from gradcheck_cli.tensors.decimals import EXACT, Decimals, Scan
+from gradcheck_cli.tensors.dtypes import name_for
 from gradcheck_cli.tensors.heading import Heading, heading_of
 from gradcheck_cli.tensors.lines import Lines
 from gradcheck_cli.tensors.source import Source
@@ -31,6 +32,29 @@ _TINY = re.compile(rb"[eE]-0*(?:[3-9]\d\d|[1-9]\d{3})")
 
 class _NotIntegersError(Exception):
     """The text holds something else than integer literals."""
+
+
+class Text:
+    """A text of numbers, packed by gzip or not."""
+
+    format = "text"
+    members: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def tensor(self, member: str | None, role: str, reading: Reading) -> Tensor:
+        """Return the tensor, copied once into a spool; ``member`` is None."""
+        if reading.dtype_of(role) is not None:
+            asked = f"--dtype {name_for(self.source, role)}={reading.dtype_of(role)}"
+            self.source.refuse(f"{asked}: a text has no bits to take as another type")
+        part = self.source.part(member)
+        try:
+            return open_text(part, role, reading)
+        except BaseException:
+            part.close()
+            raise
 
 
 def open_text(source: Source, role: str, reading: Reading) -> Tensor:
