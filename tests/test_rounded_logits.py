@@ -82,7 +82,7 @@ def test_it_is_not_suggested_where_the_gradient_is_as_short(examine: Examine) ->
     assert "logits-rounded" not in _codes(outcome)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn"])
 def test_rows_of_zeros_under_a_softcap_have_an_allowance(examine: Examine, dtype: str) -> None:
     """With nothing to round the bound was 0/0, and the exact gradient failed."""
     y = np.eye(4)[[0, 1]]
@@ -111,7 +111,7 @@ def test_logits_that_rounding_makes_subnormal_or_zero_are_allowed_for(examine: E
     v = 10 * np.tanh(exact / 10)
     a = np.exp(v) / np.exp(v).sum(axis=1, keepdims=True)
     grad = (a - np.eye(3)[np.zeros(8, int)]) * (1 - np.tanh(exact / 10) ** 2)
-    settings = {"softcap": 10.0, "reduction": "sum", "logits_rounded": "float8_e4m3"}
+    settings = {"softcap": 10.0, "reduction": "sum", "logits_rounded": "float8_e4m3fn"}
     rounded = exact.astype(ml_dtypes.float8_e4m3fn).astype(np.float32)
     assert not rounded.any()
     outcome = examine(rounded, np.zeros(8, int), settings, grad=grad.astype(np.float32))

@@ -36,7 +36,7 @@ KINDS: Mapping[str, Any] = MappingProxyType(
         "float32": np.float32,
         "bfloat16": ml_dtypes.bfloat16,
         "float16": np.float16,
-        "float8_e4m3": ml_dtypes.float8_e4m3fn,
+        "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
         "float8_e5m2": ml_dtypes.float8_e5m2,
     }
 )
