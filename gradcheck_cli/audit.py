@@ -40,7 +40,7 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
     forward, differences = Finding(), Finding()
     again = max(1, min(problem.rows, _ROWS, _FORWARD_ENTRIES // problem.classes))
     moved = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * problem.classes)))
-    rows = _sample(rng, problem, max(again, min(moved, _ROWS)))
+    rows = sample_rows(rng, problem, max(again, min(moved, _ROWS)))
     grid = Grid(problem.rows, 1, 1)
     room = Room.of(problem, grid, depth=True)
     with np.errstate(all="ignore"):
@@ -48,21 +48,21 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
             block = work_out(problem, range(row, row + 1), grid, room)
             (tile,) = block.tiles()
             if order < again:
-                forward = forward.merge(_forward(tile, top), top)
+                forward = forward.merge(recomputed(tile, top), top)
             share = moved // len(rows) + (order < moved % len(rows))
             if block.counted[0]:
                 differences = differences.merge(_differences(tile, problem, share, rng, top), top)
     return Audit(forward, differences)
 
 
-def _sample(rng: random.Random, problem: Problem, size: int) -> list[int]:
+def sample_rows(rng: random.Random, problem: Problem, size: int) -> list[int]:
     """Return different rows, one that counts and the last among them, in random order."""
     drawn = [rng.randrange(problem.rows) for _ in range(4 * size)]
     chosen = list(dict.fromkeys([problem.first_counted, problem.rows - 1, *drawn]))[:size]
     return rng.sample(chosen, len(chosen))
 
 
-def _forward(tile: Tile, top: int) -> Finding:
+def recomputed(tile: Tile, top: int) -> Finding:
     """Compare the engine's softmax with math.exp over math.fsum."""
     planes, sums, link = tile.planes, tile.at.sums, tile.at.loss.link
     weights = list(map(math.exp, np.maximum(planes.d[0], -800.0).tolist()))  # exp(-800) is 0
@@ -76,7 +76,7 @@ def _forward(tile: Tile, top: int) -> Finding:
 
 def _differences(tile: Tile, problem: Problem, count: int, rng: random.Random, top: int) -> Finding:
     """Compare some partial derivatives of the row with five-point differences of its whole loss."""
-    columns = _columns(tile, count, rng)
+    columns = sample_columns(tile, count, rng)
     if not columns:
         return Finding()
     logits = np.empty((1, problem.classes))
@@ -99,7 +99,7 @@ def _differences(tile: Tile, problem: Problem, count: int, rng: random.Random, t
     return compare(sides, look, np.empty_like(picked), np.empty_like(picked))
 
 
-def _columns(tile: Tile, count: int, rng: random.Random) -> list[int]:
+def sample_columns(tile: Tile, count: int, rng: random.Random) -> list[int]:
     """Return the label, the likeliest class and random classes; masked classes cannot be moved."""
     d = tile.planes.d[0]
     drawn = [rng.randrange(d.size) for _ in range(count)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,18 @@ TILES = 4
 """Tiles of a block, where that is not too many rows."""
 
 
+class Extent(Protocol):
+    """So many rows of so many classes."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows N."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """How the rows are cut."""
@@ -58,7 +70,7 @@ class Grid:
         return np.arange(self.tile)
 
     @classmethod
-    def of(cls, problem: Problem) -> Grid:
+    def of(cls, problem: Extent) -> Grid:
         """Return the cut of a problem's rows."""
         tile = min(max(1, TILE_ENTRIES // problem.classes), BLOCK_ROWS, problem.rows)
         tiles = TILES if problem.classes <= TILE_ENTRIES else 1
@@ -98,23 +110,29 @@ class Room:
     @classmethod
     def of(cls, problem: Problem, grid: Grid, *, depth: bool) -> Room:
         """Return room for the blocks of a grid."""
-        few = problem.classes <= FEW_CLASSES
+        slope = problem.loss.link.softcap is not None
+        return cls.cut(problem.classes, grid, depth=depth, slope=slope, targets=problem.soft)
+
+    @classmethod
+    def cut(cls, classes: int, grid: Grid, *, depth: bool, slope: bool, targets: bool) -> Room:
+        """Return room for blocks of so many classes, with the planes that are asked for."""
+        few = classes <= FEW_CLASSES
 
         def plane(rows: int) -> Floats:
-            return np.empty((rows, problem.classes), order="F" if few else "C")
+            return np.empty((rows, classes), order="F" if few else "C")
 
         d = plane(grid.block)
         return cls(
             d=d,
             w=plane(grid.block) if depth else d,
-            slope=None if problem.loss.link.softcap is None else plane(grid.block),
-            targets=plane(grid.block) if problem.soft else None,
+            slope=plane(grid.block) if slope else None,
+            targets=plane(grid.block) if targets else None,
             g=plane(grid.tile),
             got=plane(grid.tile),
             error=plane(grid.tile),
             work=plane(grid.tile),
             allowed=plane(grid.tile),
-            read_into=np.empty((grid.tile, problem.classes)) if few else None,
+            read_into=np.empty((grid.tile, classes)) if few else None,
         )
 
     def read(self, rows: Rows, start: int, plane: Floats) -> None:
@@ -271,7 +289,7 @@ def enter(
             d, problem.loss.link, None if room.slope is None else room.slope[part]
         )
     except UndefinedRow as undefined_row:
-        raise InputError(undefined(problem, first + undefined_row.row)) from None
+        raise InputError(undefined(problem.logits, first + undefined_row.row)) from None
     pivot = d.argmax(axis=1) if labels is None else labels
     found[2] = d[np.arange(len(d)), pivot]
     found[3], found[4] = exponentials(d, pivot, room.w[part])

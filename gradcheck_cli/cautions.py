@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding
 from gradcheck_cli.grades import Grade
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
-from gradcheck_cli.problem import Problem
+from gradcheck_cli.tensors import Rows
 from gradcheck_cli.verdict import few_strained
 
 _WIDE = 1e-3
@@ -23,8 +24,28 @@ _LONG_SUM = 256
 """Classes from which on the order of a sum shows."""
 
 
+class Judged(Protocol):
+    """A problem with exports, of any command."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    @property
+    def logits(self) -> Rows:
+        """The logits."""
+
+    @property
+    def exports(self) -> tuple[Export, ...]:
+        """What is judged."""
+
+
 def cautions(
-    problem: Problem, findings: Mapping[str, Finding], *, judged_by_bounds: bool
+    problem: Judged, findings: Mapping[str, Finding], *, judged_by_bounds: bool
 ) -> tuple[Warning, ...]:
     """Return the warnings about the exports; about bounds only where they are what judges."""
     return tuple(
@@ -35,7 +56,7 @@ def cautions(
 
 
 def _of_export(
-    problem: Problem,
+    problem: Judged,
     export: Export,
     finding: Finding,
     judged_by_bounds: bool,  # noqa: FBT001 - one caller
@@ -48,7 +69,7 @@ def _of_export(
         yield "underflow", _underflow(export, finding.grade)
 
 
-def _of_bounds(problem: Problem, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
+def _of_bounds(problem: Judged, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
     if finding.vague:
         yield (
             "nothing-sure",
@@ -66,7 +87,7 @@ def _of_bounds(problem: Problem, export: Export, finding: Finding) -> Iterator[t
         )
 
 
-def _of_logits(problem: Problem, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
+def _of_logits(problem: Judged, export: Export, finding: Finding) -> Iterator[tuple[str, str]]:
     """Say what rounded logits hide, or that the logits may have been rounded."""
     logits, grade = problem.logits.tensor.dtype, finding.grade
     if export.logits is not None and grade.hides > _HIDES:
@@ -90,7 +111,7 @@ def _of_logits(problem: Problem, export: Export, finding: Finding) -> Iterator[t
         )
 
 
-def _of_grade(problem: Problem, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
+def _of_grade(problem: Judged, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
     """Say which accuracy is worth a second look."""
     if few_strained(grade) and export.native is not None:
         where = f"in {grade.strained_rows:,} of {grade.rows:,} rows"

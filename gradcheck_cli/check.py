@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli import exports
+from gradcheck_cli.account import inputs
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
-from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.comparisons import Comparison, Tolerance
 from gradcheck_cli.engine import (
     Examination,
     Order,
@@ -30,9 +30,9 @@ from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.grades import Grade
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.outcome import Check, Data, Input, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
 from gradcheck_cli.problem import Problem, pose
-from gradcheck_cli.settings import Settings
+from gradcheck_cli.settings import Settings, step_of
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
 from gradcheck_cli.walks import Task, Total
@@ -43,6 +43,12 @@ OWN = {
     "invariants": ("float64 rounding", "every row"),
 }
 """softgrad's checks of itself: where their allowance comes from, and what they cover."""
+
+SECOND = (
+    "truncation of a difference of gradients and float64 rounding",
+    "every entry of 2 Hessian-vector products a row (random signs, seed {seed})",
+)
+"""The same of the check of second derivatives."""
 
 
 def check(
@@ -72,10 +78,11 @@ def check(
     """
     began = time.perf_counter()
     problem = pose(tensors, scalars, settings)
-    tolerance, stated = _tolerance(settings), problem.stated_loss
+    tolerance, stated = Tolerance.asked(settings.rtol, settings.atol), problem.stated_loss
+    difference, more = _studied(settings)
     task = Task(
         problem,
-        comparisons_for(problem, tolerance),
+        (*comparisons_for(problem, tolerance, difference), *more),
         None if stated is None else stated.arithmetic,
         Grid.of(problem),
     )
@@ -89,19 +96,13 @@ def check(
         tensor.check_unchanged()
     return Outcome(
         command="check",
-        inputs=_inputs(problem),
+        inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force() | _handed_in(tensors, scalars),
-        data=_data(problem),
+        data=data_of(problem),
         checks=(*own, *exported),
         seconds=time.perf_counter() - began,
         warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
     )
-
-
-def _tolerance(settings: Settings) -> Tolerance | None:
-    if settings.rtol is None or settings.atol is None:
-        return None
-    return Tolerance(settings.rtol, settings.atol)
 
 
 def _own(problem: Problem, examination: Examination, settings: Settings) -> list[Check]:
@@ -116,12 +117,18 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
             coverage=f"seeded sample of rows, recomputed by another way (seed {settings.seed})",
         )
     ]
-    for name, (tolerance, coverage) in OWN.items():
+    for name, (tolerance, coverage) in (OWN | _studied_words(settings)).items():
         finding = examination.findings[name]
-        everywhere = name == "difference" or (name == "chain" and not _sparse(problem))
+        everywhere = (name == "difference" and settings.method != "directional") or (
+            name == "chain" and not _sparse(problem)
+        )
         if finding.entries or name != "chain":  # a chain needs a probability that -y/a can be taken of
             where, covered = (place, "every entry") if everywhere else (by_row, coverage)
             checks.append(judged(name, finding, where, tolerance=tolerance, coverage=covered))
+    if settings.order == 2:
+        tolerance, covered = SECOND[0], SECOND[1].format(seed=settings.seed)
+        hessian = examination.findings["hessian"]
+        checks.append(judged("hessian", hessian, place, tolerance=tolerance, coverage=covered))
     checks.insert(
         2,
         judged(
@@ -135,6 +142,25 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
     return checks
 
 
+def _studied(settings: Settings) -> tuple[Comparison | None, tuple[Comparison, ...]]:
+    """Return the difference by another method than the default, and what checks second derivatives."""
+    if settings.as_usual and settings.order == 1:
+        return None, ()
+    from gradcheck_cli import stencils  # noqa: PLC0415 - start-up: for study, and rarely asked for
+
+    more = (stencils.Curvature(settings.seed),) if settings.order == 2 else ()
+    return stencils.difference_by(settings.method, step_of(settings.step), settings.seed), more
+
+
+def _studied_words(settings: Settings) -> dict[str, tuple[str, str]]:
+    """Return where the allowance of another method comes from, and what it covers."""
+    if settings.as_usual:
+        return {}
+    from gradcheck_cli import stencils  # noqa: PLC0415 - as above
+
+    return {"difference": stencils.words_of(settings.method, settings.seed)}
+
+
 def _sparse(problem: Problem) -> bool:
     """Tell whether the target weight of a row lies on its label alone."""
     return not (problem.soft or problem.loss.smoothing)
@@ -142,7 +168,7 @@ def _sparse(problem: Problem) -> bool:
 
 def _exported(problem: Problem, examination: Examination, tolerance: Tolerance | None) -> list[Check]:
     """Return the checks of what was handed in."""
-    words = None if tolerance is None else f"--rtol {tolerance.rtol:g} --atol {tolerance.atol:g}"
+    words = tolerance.words if tolerance else None
     checks = [
         judged(
             export.name,
@@ -199,31 +225,6 @@ def _placing(
     return place
 
 
-def _inputs(problem: Problem) -> tuple[Input, ...]:
-    grids = {export.name: export.grid.name for export in problem.exports}
-    return tuple(
-        Input(
-            role=tensor.role,
-            path=tensor.path,
-            member=tensor.member,
-            dtype=tensor.dtype,
-            grid=grids.get(tensor.role),
-            shape=tensor.shape,
-            order=tensor.order,
-            notes=tuple(tensor.notes) + _printing(tensor),
-        )
-        for tensor in problem.tensors
-    )
-
-
-def _printing(tensor: Tensor) -> tuple[str, ...]:
-    if tensor.decimals is None or not any(exports.rounding(tensor.decimals)):
-        return ()
-    if tensor.role in ("labels", "class-weights"):
-        return ()
-    return (f"printed with {exports.printed(tensor.decimals)}",)
-
-
 def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> dict[str, Any]:
     """Return the settings that are numbers or files: upstream, class weights, a stated loss."""
     given: dict[str, Any] = {}
@@ -235,7 +236,8 @@ def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> 
     return given
 
 
-def _data(problem: Problem) -> Data:
+def data_of(problem: Problem) -> Data:
+    """Return the record of the problem."""
     return Data(
         rows=problem.rows,
         classes=problem.classes,

@@ -60,6 +60,16 @@ class Tolerance:
     rtol: float
     atol: float
 
+    @classmethod
+    def asked(cls, rtol: float | None, atol: float | None) -> Tolerance | None:
+        """Return the tolerance of the options, or None where they were not given."""
+        return None if rtol is None or atol is None else cls(rtol, atol)
+
+    @property
+    def words(self) -> str:
+        """Return the tolerance as it is typed."""
+        return f"--rtol {self.rtol:g} --atol {self.atol:g}"
+
     def spread(self, expected: Floats, out: Floats) -> Floats:
         """Write atol + rtol |expected| to `out`."""
         np.abs(expected, out=out)

@@ -7,22 +7,24 @@ number of processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradcheck_cli.audit import audit
+from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Comparison, Exported, Tolerance
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum, Finding, Tally
 from gradcheck_cli.grades import SAMPLE
 from gradcheck_cli.losses import RowLosses
+from gradcheck_cli.numeric.precision import Precision
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
-from gradcheck_cli.walks import Task, Total, walk
+from gradcheck_cli.walks import Task, Total, Walk, walk
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19
@@ -73,6 +75,77 @@ class Examination:
         )
 
 
+Tallies = dict[str, Tally]
+
+
+class Named(Protocol):
+    """A comparison, as far as the engine has to know it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the check."""
+
+    @property
+    def grid(self) -> Precision | None:
+        """The grid that errors are counted on in ulps."""
+
+
+class Job(Protocol):
+    """What is to be done with rows, block by block; any command's."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+
+    @property
+    def work(self) -> int:
+        """How many entries are worked out: what a process more is worth."""
+
+    @property
+    def stride(self) -> int:
+        """How many rows come to one whose errors are counted in ulps."""
+
+    @property
+    def comparisons(self) -> Sequence[Named]:
+        """What each row is put through."""
+
+    @property
+    def top(self) -> int:
+        """How many worst entries to keep."""
+
+    @property
+    def grid(self) -> Grid:
+        """How the rows are cut."""
+
+    @property
+    def progress(self) -> Progress:
+        """What shows the progress."""
+
+    def walk(self, tallies: Tallies) -> Walk:
+        """Return what puts rows through the comparisons; each process has one."""
+
+    @property
+    def asides(self) -> tuple[str, ...]:
+        """Names of what one of the processes does beside the rows."""
+
+    def aside(self) -> dict[str, Finding]:
+        """Return what is found beside the rows, by name."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A walk that looks at rows, one block after the other, and keeps nothing in mind."""
+
+    look: Callable[[range], None]
+
+    def take(self, rows: range) -> None:
+        """Look at consecutive rows."""
+        self.look(rows)
+
+    def finish(self) -> None:
+        """Nothing is left over."""
+
+
 @dataclass(frozen=True, eq=False)
 class Order:
     """What every process does, and how much is kept of it."""
@@ -85,16 +158,55 @@ class Order:
     @property
     def stride(self) -> int:
         """Return how many rows come to one whose errors are counted in ulps."""
-        return max(1, self.task.problem.rows * self.task.problem.classes // SAMPLE)
+        return max(1, self.work // SAMPLE)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return self.task.problem.rows
+
+    @property
+    def work(self) -> int:
+        """Return the number of entries."""
+        return self.task.problem.rows * self.task.problem.classes
+
+    @property
+    def comparisons(self) -> Sequence[Named]:
+        """Return what the rows are put through."""
+        return self.task.comparisons
+
+    @property
+    def grid(self) -> Grid:
+        """Return how the rows are cut."""
+        return self.task.grid
+
+    def walk(self, tallies: Tallies) -> Walk:
+        """Return the fastest walk that the task admits."""
+        return walk(self.task, tallies)
+
+    @property
+    def asides(self) -> tuple[str, ...]:
+        """Return the checks of the audit."""
+        return AUDITED
+
+    def aside(self) -> dict[str, Finding]:
+        """Return what the audit finds; nothing where a row cannot be worked out: the walk names the first."""
+        try:
+            found = audit(self.task.problem, self.seed, self.top)
+        except InputError:
+            return {name: Finding() for name in AUDITED}
+        return dict(zip(AUDITED, (found.forward, found.differences), strict=True))
 
 
-def comparisons_for(problem: Problem, tolerance: Tolerance | None) -> tuple[Comparison, ...]:
+def comparisons_for(
+    problem: Problem, tolerance: Tolerance | None, difference: Comparison | None = None
+) -> tuple[Comparison, ...]:
     """Return the comparisons in the order of the report: softgrad itself first, then the exports."""
     exported: list[Comparison] = [
         RowLosses(each, tolerance) if each.name == "loss" else Exported(each, tolerance)
         for each in problem.exports
     ]
-    return (Difference(), Chain(), Invariants(), *exported)
+    return (difference or Difference(), Chain(), Invariants(), *exported)
 
 
 def processors() -> int:
@@ -112,7 +224,7 @@ def _quota() -> int | None:
         return None
 
 
-def examine(order: Order, processes: int) -> Examination:
+def examine(job: Job, processes: int) -> Examination:
     """Return the findings on all rows.
 
     Raises
@@ -120,46 +232,35 @@ def examine(order: Order, processes: int) -> Examination:
     InputError
         If a row has no softmax, or a file changed; the first such row, whichever process saw it.
     """
-    problem = order.task.problem
-    processes = min(processes, 1 + problem.rows * problem.classes // _WORTH_A_PROCESS)
+    processes = min(processes, 1 + job.work // _WORTH_A_PROCESS)
     counter = Counter(processes)
     records = spread(
-        lambda pieces: _work(order, pieces, counter).record(),
-        1 + order.task.grid.blocks,
+        lambda pieces: _work(job, pieces, counter).record(),
+        1 + job.grid.blocks,
         counter,
-        order.progress(problem.rows, counter.total),
+        job.progress(job.rows, counter.total),
     )
     examination = Examination.of_record(records[0])
     for record in records[1:]:
-        examination = examination.merge(Examination.of_record(record), order.top)
+        examination = examination.merge(Examination.of_record(record), job.top)
     return examination
 
 
-def _work(order: Order, pieces: Iterator[int], counter: Counter) -> Examination:
-    """Work through pieces until there are none: the audit is the first, the others are blocks of rows."""
-    task = order.task
-    tallies = {each.name: Tally(each.grid, order.top, order.stride) for each in task.comparisons}
-    audited = {name: Finding() for name in AUDITED}
-    steps, number = walk(task, tallies), 0
+def _work(job: Job, pieces: Iterator[int], counter: Counter) -> Examination:
+    """Work through pieces until there are none: the aside is the first, the others are blocks of rows."""
+    tallies = {each.name: Tally(each.grid, job.top, job.stride) for each in job.comparisons}
+    aside = {name: Finding() for name in job.asides}
+    steps, number = job.walk(tallies), 0
     try:
         with np.errstate(all="ignore"):
             for number in pieces:
                 if number == 0:
-                    audited = _audited(order)
+                    aside = job.aside()
                     continue
-                rows = task.grid.rows_of(number - 1)
+                rows = job.grid.rows_of(number - 1)
                 steps.take(rows)
                 counter.add(len(rows))
             total = steps.finish()
     except InputError as error:
         raise FailedPiece(number, str(error)) from error
-    return Examination({**audited, **{name: tally.finding for name, tally in tallies.items()}}, total)
-
-
-def _audited(order: Order) -> dict[str, Finding]:
-    """Return the findings of the audit, none where a row cannot be worked out: the walk names the first."""
-    try:
-        found = audit(order.task.problem, order.seed, order.top)
-    except InputError:
-        return {name: Finding() for name in AUDITED}
-    return dict(zip(AUDITED, (found.forward, found.differences), strict=True))
+    return Examination({**aside, **{name: tally.finding for name, tally in tallies.items()}}, total)

@@ -36,9 +36,9 @@ class Data:
     rows: int
     classes: int
     axis: int
-    ignored_rows: int
-    divisor: float
-    targets: str  # "class labels" or "distributions"
+    ignored_rows: int  # by their label; without labels, because they are wholly masked
+    divisor: float | None  # of the loss, where there is one
+    targets: str  # "class labels", "distributions", or the "softmax layer" or "log-softmax layer"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,11 @@ class Check:
         return self.name not in SELF_CHECKS
 
 
-SELF_CHECKS = ("forward", "difference", "audit", "chain", "invariants")
+SELF_CHECKS = (
+    "forward", "difference", "audit", "chain", "columns", "symmetry", "hessian", "invariants",
+    "whole-row-forward", "whole-row-central", "forward-difference", "central", "complex", "richardson",
+    "directional", "weight-difference", "bias-difference", "inputs-difference", "directions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,34 @@ class Warning:  # noqa: A001 - the word of the JSON contract
 
     code: str
     message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Some rows and columns of a Jacobian, side by side; every array is (n, n) but the first three."""
+
+    row: tuple[int, ...]  # of the logits
+    classes: Any  # (n,) which classes
+    probabilities: Any  # (n,)
+    analytic: Any
+    difference: Any
+    error: Any  # |difference - analytic|
+    allowed: Any  # what that may be
+    exported: Any = None
+    exported_allowed: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A method's error against its step: every list has an entry for each step."""
+
+    name: str
+    steps: tuple[float, ...]
+    max_error: tuple[float, ...]
+    median_error: tuple[float, ...]
+    bound: tuple[float, ...]  # what the largest error may be
+    best: int  # which step has the least largest error
+    plateau: tuple[int, int]  # first and last step around the best that are nearly as good
 
 
 @dataclass(frozen=True)
@@ -105,6 +137,8 @@ class Outcome:
     seconds: float
     warnings: tuple[Warning, ...] = ()
     diagnosis: tuple[Any, ...] = field(default=())
+    matrix: Matrix | None = None  # of jacobian
+    curves: tuple[Curve, ...] = ()  # of sweep
 
     @property
     def verdict(self) -> Verdict:

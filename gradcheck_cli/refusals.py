@@ -10,23 +10,24 @@ from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import DEEPEST
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.tensors import Rows
 
 Flags = NDArray[np.bool_]
 
 
-def undefined(problem: Problem, row: int) -> str:
+def undefined(logits: Rows, row: int) -> str:
     """Say which logit makes a row's softmax undefined."""
-    z = np.empty((1, problem.classes))
-    problem.logits.read(row, row + 1, z)
-    where = problem.logits.tensor.name
+    z = np.empty((1, logits.classes))
+    logits.read(row, row + 1, z)
+    where = logits.tensor.name
     wrong = np.flatnonzero(np.isnan(z[0]) | np.isposinf(z[0]))
     if wrong.size:
-        place = list(problem.logits.index_of(row, int(wrong[0])))
+        place = list(logits.index_of(row, int(wrong[0])))
         return (
             f"{where}, entry {place}: logit {z[0, wrong[0]]:g}: a softmax needs finite logits, "
             "or -inf for masked classes"
         )
-    place = list(problem.logits.index_of(row))
+    place = list(logits.index_of(row))
     if np.isneginf(z).all():
         return f"{where}, row {place}: every class is masked (-inf), so the softmax is undefined"
     if not np.isneginf(z).any():

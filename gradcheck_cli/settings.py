@@ -6,7 +6,7 @@ about an option is written a second time.
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from gradcheck_cli.errors import UsageError
@@ -34,12 +34,54 @@ def option(default: Any, words: str, *, group: str, **limits: Any) -> Any:
 
 
 LOSS = "Loss convention (the defaults are PyTorch's)"
+LAYER = "The layer"
 JUDGING = "How it is judged"
 RUNNING = "How it runs"
 
 
+METHODS = ("central", "forward", "complex", "richardson", "directional")
+AUTO = "auto"
+_LARGEST_STEP = 0.125
+_SMALLEST_STEP = 1e-60
+
+
+def step_of(typed: str) -> float | None:
+    """Return the step that was typed, None for the method's own.
+
+    Raises
+    ------
+    UsageError
+        If it is no step.
+    """
+    if typed == AUTO:
+        return None
+    try:
+        step = float(typed)
+    except ValueError:
+        raise UsageError(f"--step {typed}: a number, or {AUTO}") from None
+    if not _SMALLEST_STEP <= step <= _LARGEST_STEP:
+        raise UsageError(f"--step {typed}: must be from {_SMALLEST_STEP:g} to {_LARGEST_STEP:g}")
+    return step
+
+
+class Limits:
+    """What every record of options does: it refuses what no problem could be checked under."""
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their limits, and one tolerance without the other."""
+        for each in fields(self):  # type: ignore[arg-type]  # the records are dataclasses
+            check_limits(each, getattr(self, each.name))
+        if (getattr(self, "rtol", None) is None) != (getattr(self, "atol", None) is None):
+            raise UsageError("--rtol and --atol go together: give both or neither")
+        step_of(getattr(self, "step", AUTO))
+
+    def in_force(self) -> dict[str, Any]:
+        """Return every option with its value, by the name JSON knows it under."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Limits):
     """The options in force, checked against their limits; all of them have a default."""
 
     reduction: str = option(
@@ -105,6 +147,26 @@ class Settings:
         least=0.0,
     )
     atol: float | None = option(None, "See --rtol; both or neither.", group=JUDGING, metavar="A", least=0.0)
+    method: str = option(
+        "central",
+        "Finite differences that the gradient is verified by; all but the default are for study.",
+        group=JUDGING,
+        choices=METHODS,
+    )
+    step: str = option(
+        AUTO,
+        "Their step, at most 0.125, in units of the temperature (of the softcap where that is smaller).",
+        group=JUDGING,
+        metavar="H|auto",
+    )
+    order: int = option(
+        1,
+        "2: check the second derivatives as well, the Hessian times random directions.",
+        group=JUDGING,
+        metavar="1|2",
+        least=1,
+        below=3,
+    )
     seed: int = option(
         0,
         "Seed of the rows and entries that are recomputed as a sample.",
@@ -119,16 +181,16 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what no problem could be checked under."""
-        for each in fields(self):
-            check_limits(each, getattr(self, each.name))
-        if (self.rtol is None) != (self.atol is None):
-            raise UsageError("--rtol and --atol go together: give both or neither")
+        super().__post_init__()
         if self.normalizer is not None and self.reduction != type(self).reduction:
             raise UsageError("--normalizer replaces --reduction: give only one of them")
+        if self.order == 2 and self.softcap is not None:
+            raise UsageError("--order 2 is not there for --softcap: its second derivatives are not checked")
 
-    def in_force(self) -> dict[str, Any]:
-        """Return every option with its value, by the name JSON knows it under."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
+    @property
+    def as_usual(self) -> bool:
+        """Whether the gradient is verified by the method and step that are the default."""
+        return self.method == type(self).method and self.step == AUTO
 
 
 def words_of(each: Field[Any]) -> Words:
@@ -156,3 +218,11 @@ def check_limits(each: Field[Any], value: Any) -> None:
         raise UsageError(f"{flag} {value}: must be at least {words.least:g}")
     if words.below is not None and not value < words.below:
         raise UsageError(f"{flag} {value}: must be less than {words.below:g}")
+
+
+def as_in_check(name: str, words: str | None = None, *, group: str | None = None) -> Any:
+    """Return an option of `check` for another command, with other words where they do not fit there."""
+    known = next(each for each in fields(Settings) if each.name == name)
+    told = words_of(known)
+    again = replace(told, help=words or told.help, group=group or told.group)
+    return field(default=known.default, metadata={"words": again})

@@ -14,7 +14,7 @@ from gradcheck_cli.losses import RowLoss, RowLosses
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.problem import Problem
-from gradcheck_cli.self_checks import Chain, Invariants
+from gradcheck_cli.self_checks import Chain, Difference, Invariants
 from gradcheck_cli.watches import WatchDifference, WatchExport
 
 
@@ -51,7 +51,14 @@ class Task:
         problem, loss = self.problem, self.problem.loss
         if problem.soft or loss.smoothing or loss.z_loss or loss.link.softcap is not None:
             return False
-        return all(each.glanced for each in self.comparisons if isinstance(each, Exported))
+        return all(
+            each.glanced if isinstance(each, Exported) else isinstance(each, _GLANCED)
+            for each in self.comparisons
+        )
+
+
+_GLANCED = (Difference, Chain, Invariants, RowLosses)
+"""What else a glance knows how to look at."""
 
 
 class Walk(Protocol):

@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from gradcheck_cli.cli import COMMANDS as NAMES
 from gradcheck_cli.cli import softgrad
 from gradcheck_cli.inspection import Holding, Inspection
 from gradcheck_cli.outcome import Check, Data, Input, Worst
@@ -19,7 +20,10 @@ from gradcheck_cli.outcome import Check, Data, Input, Worst
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
 README = ROOT / "README.md"
-COMMANDS: dict[str, click.Command] = {"": softgrad, **softgrad.commands}
+COMMANDS: dict[str, click.Command] = {
+    "": softgrad,
+    **{name: command for name in NAMES if (command := softgrad.get_command(click.Context(softgrad), name))},
+}
 """By the name that follows softgrad; the group itself has the empty name."""
 
 EXITS = ("0", "1", "2", "3", "130", "141", "143")
@@ -166,6 +170,11 @@ def test_each_command_has_a_page_that_the_main_page_refers_to(name: str) -> None
         assert f".It Cm {name}" in _section(main, "COMMANDS")
         assert f".Xr softgrad-{name} 1" in _section(main, "SEE ALSO")
         assert re.search(rf"^\.Nm softgrad {name}$", _section(_source(_page(name)), "SYNOPSIS"), re.MULTILINE)
+
+
+def test_every_command_is_where_its_name_says() -> None:
+    assert list(COMMANDS) == ["", *NAMES]
+    assert all(NAMES[name] in _help("") for name in NAMES)
 
 
 def test_there_is_no_page_without_a_command() -> None:

@@ -5,19 +5,32 @@ Nothing here imports numpy or rich before a command has something to do.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from gradcheck_cli.cli.check import check
 from gradcheck_cli.cli.exits import run
-from gradcheck_cli.cli.inspect import inspect
+
+COMMANDS = {
+    "check": "Softmax + cross-entropy.",
+    "vjp": "The softmax layer alone, backward.",
+    "linear": "A linear layer under softmax-CE.",
+    "jacobian": "The Jacobian of one row's softmax.",
+    "sweep": "Finite differences: error against step.",
+    "inspect": "What is in a tensor file.",
+}
+"""Each command with a word on it; it is in the module of its name, which is imported when it is called."""
 
 EPILOG = """\b
 Examples:
   softgrad check logits.npy labels.npy --grad dlogits.npy
   softgrad check logits.csv labels.csv --format json | jq .verdict
+  softgrad vjp scores.npy dprobs.npy --grad dscores.npy
+  softgrad linear x.npy labels.npy --weight W.npy --grad-weight dW.npy
+  softgrad jacobian logits.npy --row 3
+  softgrad sweep logits.npy labels.npy
 
 \b
 Exit status: 0 every check passed, 1 an exported tensor is wrong,
@@ -26,6 +39,22 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 class Commands(click.Group):
     """The group of commands; a file where a command is expected is most likely meant for check."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"gradcheck_cli.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands with a word on each, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -48,13 +77,9 @@ def softgrad() -> None:
     """Tell whether an exported softmax / cross-entropy gradient is right."""
 
 
-softgrad.add_command(check)
-softgrad.add_command(inspect)
-
-
 def main() -> NoReturn:
     """Run the command line and exit."""
     run(softgrad)
 
 
-__all__ = ["main", "softgrad"]
+__all__ = ["COMMANDS", "main", "softgrad"]

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.console import Manner, show
+from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
     GroupedCommand,
-    GroupedOption,
     file_option,
+    output_options,
     reading_options,
     settings_options,
 )
+from gradcheck_cli.cli.typed import handed_in, manner_of, reading_of, refuse_empty_name, refuse_idle
 from gradcheck_cli.errors import UsageError
-from gradcheck_cli.reading import Reading
-from gradcheck_cli.settings import LOSS, Settings, flag_of
+from gradcheck_cli.settings import LOSS, Settings
 
 if TYPE_CHECKING:
     from gradcheck_cli.exports import Scalar
     from gradcheck_cli.outcome import Outcome
+    from gradcheck_cli.reading import Reading
 
 EXPORTED = "What the exporter wrote, each judged against the truth"
 JUDGED = ("grad", "probs", "log-probs", "loss", "grad-probs")
@@ -48,7 +48,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 2 it could not be checked, 3 a bug in softgrad."""
 
 
-@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="Softmax + cross-entropy.")
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("logits")
 @click.argument("labels", required=False)
 @file_option("--grad", "Gradient of the loss at the logits.", group=EXPORTED)
@@ -68,24 +68,9 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
     metavar="FILE|NUMBER",
 )
 @file_option("--class-weights", "Weight of each class; the mean then divides by their sum.", group=LOSS)
-@settings_options
+@settings_options(Settings)
 @reading_options
-@click.option(
-    "-f", "--format", "form", cls=GroupedOption, type=click.Choice(("table", "json", "jsonl")),
-    default="table", show_default=True, help="What is written to standard output.",
-)  # fmt: skip
-@click.option("-q", "--quiet", cls=GroupedOption, count=True, help="Verdict line only; -qq: exit code only.")
-@click.option(
-    "-v",
-    "--verbose",
-    cls=GroupedOption,
-    is_flag=True,
-    help="Every setting, worst entries of passing checks too.",
-)
-@click.option(
-    "--color", cls=GroupedOption, type=click.Choice(("auto", "always", "never")), default="auto",
-    show_default=True, help="When to colour the report; auto heeds NO_COLOR.",
-)  # fmt: skip
+@output_options("table", "json", "jsonl")
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
     labels: str | None,
@@ -105,30 +90,12 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     alone.
     """
     files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
-    for role in ROLES[2:]:
-        values = typed.pop(role.replace("-", "_"))
-        if len(values) > 1:
-            raise UsageError(f"--{role} is given {len(values)} times: one file is judged at a time")
-        if values:
-            files[role] = values[0]
-    if quiet and form != "table":
-        raise UsageError(f"-q and --format {form} contradict each other: give only one of them")
-    reading = Reading(**{each.name: typed.pop(each.name) for each in fields(Reading)})
-    settings = Settings(**typed)
-    outcome = _checked(files, settings, reading)
-    show(outcome, Manner(form, quiet, verbose, color, settings.top))
+    files |= handed_in(ROLES[2:], typed)
+    manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
+    reading = reading_of(typed)
+    outcome = _checked(files, Settings(**typed), reading)
+    show(outcome, manner)
     return outcome.exit_code
-
-
-def _refuse_idle(given: Iterable[str], settings: Settings) -> None:
-    """Refuse options on how to judge where nothing is there to be judged."""
-    if any(role in given for role in JUDGED):
-        return
-    for name in ("rtol", "atol", "compute_dtype"):
-        if getattr(settings, name) is not None:
-            raise UsageError(
-                f"{flag_of(name)} has no effect without an exported tensor to judge (--grad ...)"
-            )
 
 
 def _name(role: str) -> str:
@@ -150,7 +117,7 @@ def _checked(files: dict[str, str], settings: Settings, reading: Reading) -> Out
             tensors = open_bundle(files.pop("logits"), roles, reading, opened)
         tensors |= open_inputs(files, reading, opened)
         reading.refuse_idle(tensors, text=any(each.dtype == "text" for each in tensors.values()))
-        _refuse_idle((*tensors, *scalars), settings)
+        refuse_idle(vars(settings), judged=any(role in JUDGED for role in (*tensors, *scalars)))
         outcome = examine(tensors, scalars, settings, bar)
     return replace(outcome, settings=outcome.settings | reading.in_force())
 
@@ -162,8 +129,7 @@ def _scalars(files: dict[str, str], settings: Settings) -> dict[str, Scalar]:
 
     scalars = {}
     for role, text in files.items():
-        if not text:
-            raise UsageError(f"{_name(role)} '': the file name is empty (an unset variable?)")
+        refuse_empty_name(_name(role), text)
         if role in NUMBERS:
             with contextlib.suppress(ValueError):
                 scalars[role] = Scalar.parse(text, settings.compute_dtype)

@@ -27,7 +27,7 @@ Examples:
 Exit status: 0 everything was read, 2 something could not be."""
 
 
-@click.command(cls=GroupedCommand, epilog=EPILOG, short_help="What is in a tensor file.")
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @reading_options
 @click.option(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gradcheck_cli.reading import Reading
-from gradcheck_cli.settings import Settings, Words, flag_of, words_of
+from gradcheck_cli.settings import Limits, Words, flag_of, words_of
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -43,11 +43,15 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every option of Settings to a command, in the order of the fields."""
-    for each in reversed(fields(Settings)):
-        function = _option(each)(function)
-    return function
+def settings_options(settings: type[Limits]) -> Decorator:
+    """Return what adds every option of a record of settings to a command, in the order of the fields."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for each in reversed(fields(settings)):  # type: ignore[arg-type]  # the records are dataclasses
+            function = _option(each)(function)
+        return function
+
+    return add
 
 
 def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,6 +64,8 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _option(each: Field[Any]) -> Decorator:
     words: Words = words_of(each)
     flag, typed = flag_of(each.name), str(each.type).split(" | ")[0]
+    if str(each.type) == "bool":
+        return click.option(flag, cls=GroupedOption, group=words.group, is_flag=True, help=words.help)
     if typed == "bool":  # three states: yes, no, and neither was said
         flag = f"{flag}/--no-{flag[2:]}"
     kind = click.Choice(words.choices) if words.choices else _TYPES[typed]
@@ -83,3 +89,31 @@ def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> 
     Click keeps the last of an option that is given twice; the command sees all, and refuses them.
     """
     return click.option(flag, cls=GroupedOption, group=group, metavar=metavar, help=words, multiple=True)
+
+
+def output_options(*forms: str) -> Decorator:
+    """Return what adds the options on how the outcome is shown, in one of these forms."""
+    added = (
+        click.option(
+            "-f", "--format", "form", cls=GroupedOption, type=click.Choice(forms),
+            default=forms[0], show_default=True, help="What is written to standard output.",
+        ),
+        click.option(
+            "-q", "--quiet", cls=GroupedOption, count=True, help="Verdict line only; -qq: exit code only."
+        ),
+        click.option(
+            "-v", "--verbose", cls=GroupedOption, is_flag=True,
+            help="Every setting, worst entries of passing checks too.",
+        ),
+        click.option(
+            "--color", cls=GroupedOption, type=click.Choice(("auto", "always", "never")), default="auto",
+            show_default=True, help="When to colour the report; auto heeds NO_COLOR.",
+        ),
+    )  # fmt: skip
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for each in reversed(added):
+            function = each(function)
+        return function
+
+    return add

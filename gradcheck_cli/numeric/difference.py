@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradcheck_cli.numeric import methods
 from gradcheck_cli.numeric.cross_entropy import Loss, Point, plain_loss, subtract_targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link, Planes
@@ -150,7 +151,4 @@ def five_point(z: Floats, q: Floats, loss: Loss, column: int) -> tuple[float, fl
     invariant = loss.link.softcap is None and loss.z_loss == 0.0
     base = z - z.max() if invariant else z
     h = AUDIT_STEP * unit_of(loss.link)
-    points = np.repeat(base[None, :], 4, axis=0)
-    points[:, column] += np.array([h, -h, 2 * h, -2 * h])
-    plus, minus, plus2, minus2 = plain_loss(points, q[None, :], loss)
-    return float((8.0 * (plus - minus) - (plus2 - minus2)) / (12.0 * h)), h
+    return methods.five_point(lambda points: plain_loss(points, q[None, :], loss), base, column, h), h

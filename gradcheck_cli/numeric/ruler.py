@@ -86,22 +86,36 @@ def audit_error(z: Floats, q: Floats, loss: Loss, gradient: float, column: int) 
     step's own rounding u |z_j| / h times the gradient. A softcap or z-loss multiplies the fifth
     derivative; their factors are bounded by the worst case of the Bell polynomial, 64 (1 + |lse|).
     """
-    u = FLOAT64.unit
-    link = loss.link
+    u, link = FLOAT64.unit, loss.link
     h = AUDIT_STEP * unit_of(link)
-    v = link.apply(z)
-    finite = v[np.isfinite(v)]
-    m = float(finite.max())
-    mass = float(q.sum())
-    log_k = math.log(len(z))
     invariant = link.softcap is None and loss.z_loss == 0.0
-    base = 0.0 if invariant else float(np.abs(finite).max())
-    depth = float(np.where(q > 0, q * np.where(np.isfinite(v), m - v, 0.0), 0.0).sum())
-    lse = abs(m) + log_k
-    sigma = pairwise(len(z))
-    size = mass * (7.0 * log_k + 8.0 + sigma) + (sigma + 4.0) * depth + 16.0 * base * mass
-    size += loss.z_loss * (lse * lse + 2 * lse * (sigma + 16.0 + base)) if loss.z_loss else 0.0
+    lse = lse_size(z, loss)
+    size = whole_row_rounding(z, q, loss, shifted=invariant)
+    mass = float(q.sum())
     fifth = FIFTH_DERIVATIVE_MAX * mass if invariant else 64.0 * (mass + loss.z_loss * (1.0 + lse))
     truncation = AUDIT_STEP**4 / 30.0 * fifth / unit_of(link) * math.exp(4 * AUDIT_STEP)
     moved = abs(float(z[column] - (z.max() if invariant else 0.0))) + h
     return truncation + 1.5 * u * size / h + 2.0 * abs(gradient) * u * moved / h + 8.0 * u * abs(gradient)
+
+
+def lse_size(z: Floats, loss: Loss) -> float:
+    """Return how large the logsumexp of a row may be: |m| + log K."""
+    v = loss.link.apply(z)
+    return abs(float(v[np.isfinite(v)].max())) + math.log(len(z))
+
+
+def whole_row_rounding(z: Floats, q: Floats, loss: Loss, *, shifted: bool) -> float:
+    """Return the rounding of a whole row's loss, in u, as `cross_entropy.plain_loss` computes it: (K,), (K,).
+
+    Q (7 log K + 8 + sigma) for the logarithm of the sum, (sigma + 4) sum q_k D_k for the dot product, and
+    16 |v| Q for what is rounded before the maximum is subtracted: nothing where logits that were `shifted`
+    are taken as they are.
+    """
+    v = loss.link.apply(z)
+    finite = v[np.isfinite(v)]
+    m, mass, log_k, sigma = float(finite.max()), float(q.sum()), math.log(len(z)), pairwise(len(z))
+    base = 0.0 if shifted else float(np.abs(finite).max())
+    depth = float(np.where(q > 0, q * np.where(np.isfinite(v), m - v, 0.0), 0.0).sum())
+    size = mass * (7.0 * log_k + 8.0 + sigma) + (sigma + 4.0) * depth + 16.0 * base * mass
+    lse = abs(m) + log_k
+    return size + (loss.z_loss * (lse * lse + 2 * lse * (sigma + 16.0 + base)) if loss.z_loss else 0.0)

@@ -24,7 +24,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     """Return the outcome as dicts, lists, strings, numbers, booleans and None."""
     from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only JSON names it
 
-    return {
+    found: dict[str, Any] = {
         "schema": SCHEMA,
         "softgrad": version("softgrad"),
         "command": outcome.command,
@@ -37,6 +37,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "warnings": _plain(outcome.warnings),
         "seconds": _plain(outcome.seconds),
     }
+    if outcome.matrix is not None:
+        found["matrix"] = _plain(outcome.matrix)
+    if outcome.curves:
+        found["curves"] = _plain(outcome.curves)
+    return found
 
 
 def to_json(outcome: Outcome) -> str:

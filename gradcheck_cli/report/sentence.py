@@ -15,6 +15,25 @@ RULERS = {
     "forward": "softmax and loss against their definition",
     "difference": "the analytic gradient against finite differences",
     "audit": "finite differences against brute force",
+    "columns": "the Jacobian against its column form",
+    "symmetry": "the finite differences against their transpose",
+    "hessian": "second derivatives against differences",
+    **dict.fromkeys(
+        (
+            "whole-row-forward",
+            "whole-row-central",
+            "forward-difference",
+            "central",
+            "complex",
+            "richardson",
+            "directional",
+        ),
+        "finite differences against their predicted bound",
+    ),
+    "weight-difference": "dE/dW against finite differences",
+    "bias-difference": "dE/db against finite differences",
+    "inputs-difference": "dE/dx against finite differences",
+    "directions": "dE/dW against finite differences along directions",
     "chain": "the gradient through the probabilities against a - y",
     "invariants": "what must hold for every softmax gradient",
 }
@@ -28,6 +47,15 @@ EXPLAINED = {
     "native half": "as accurate as 16-bit arithmetic",
 }
 """The accuracy grade of an export, by the model that explains it."""
+
+
+VERIFIED = {
+    "check": "softmax, loss and gradient",
+    "vjp": "softmax layer and its backward",
+    "jacobian": "Jacobian of the softmax",
+    "linear": "linear layer, softmax and loss",
+}
+"""What the difference of each command's self-check proves."""
 
 
 def word(verdict: Verdict) -> str:
@@ -144,13 +172,28 @@ def _passed(outcome: Outcome) -> str:
 
 def _verified(outcome: Outcome) -> str:
     """Return what the self-check proved, where no exported tensor was given."""
+    if outcome.curves:
+        return _swept(outcome)
     for check in outcome.checks:
-        if check.name == "difference":
+        if check.name == ("weight-difference" if outcome.command == "linear" else "difference"):
             extent = "all" if check.coverage == EVERY else "a sample of"
-            partials = f"{extent} {numbers.count(check.entries)} partial derivatives"
-            verified = f"softmax, loss and gradient verified against finite differences: {partials}"
+            kind = "directional" if outcome.settings.get("method") == "directional" else "partial"
+            extent = "" if kind == "directional" else f"{extent} "
+            partials = f"{extent}{numbers.count(check.entries)} {kind} derivatives"
+            what = VERIFIED[outcome.command]
+            verified = f"{what} verified against finite differences: {partials}"
             return f"{verified}; no exported tensor was given to judge"
     return f"softgrad agrees with itself: {names([c.name for c in outcome.checks])}"
+
+
+def _swept(outcome: Outcome) -> str:
+    """Return what a sweep shows: how good the difference that most people write is, and at which step."""
+    naive, best = (next(c for c in outcome.curves if c.name == n) for n in ("whole-row-central", "central"))
+    step, error = numbers.number(naive.steps[naive.best]), numbers.number(naive.max_error[naive.best])
+    return (
+        f"every error is within its predicted bound; central differences of whole rows are best at the step "
+        f"{step}, off by up to {error}, in closed form by up to {numbers.number(best.max_error[best.best])}"
+    )
 
 
 def _undecided(outcome: Outcome) -> str:

@@ -7,7 +7,7 @@ will be, so print them as they are: ``console.print(render(...), soft_wrap=True)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,7 +16,9 @@ from rich.text import Text
 from gradcheck_cli.outcome import Check, Input, Outcome, Verdict, Worst
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.report import numbers
+from gradcheck_cli.report.curves import curves
 from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
+from gradcheck_cli.report.matrix import matrix
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
 from gradcheck_cli.visible import visible
@@ -48,6 +50,8 @@ def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose:
     sections = [
         _headline(outcome, width),
         _inputs(outcome, width, verbose=verbose),
+        *matrix(outcome, width),
+        *curves(outcome, width),
         _checks(outcome.checks, width),
         *_worst_of_each(outcome, width, top, verbose=verbose),
         _grounds(outcome, width, verbose=verbose),
@@ -118,29 +122,42 @@ def _notes(each: Input) -> list[str]:
 
 def _facts(outcome: Outcome, *, verbose: bool) -> list[tuple[str, str]]:
     """Return the problem that the tensors pose, and the settings that are not the defaults."""
-    told = _settings(outcome.settings, verbose=verbose)
+    told = _settings(outcome, verbose=verbose)
     return [("data", _data(outcome)), *([("settings", told)] if told else [])]
 
 
 def _data(outcome: Outcome) -> str:
     data = outcome.data
-    ignored = numbers.count(data.ignored_rows) if data.ignored_rows else "none"
     shown = [
         numbers.many(data.rows, "row", "rows"),
         f"{numbers.many(data.classes, 'class', 'classes')} on axis {data.axis}",
-        data.targets,
-        f"{ignored} ignored",
-        f"divisor {numbers.amount(data.divisor)}",
     ]
-    return visible(", ".join(part for part in shown if part))
+    ignored = numbers.count(data.ignored_rows) if data.ignored_rows else "none"
+    if outcome.command == "jacobian":
+        shown += [data.targets]
+    elif data.divisor is None:
+        shown += [data.targets, f"{ignored} wholly masked"]
+    else:
+        shown += [data.targets, f"{ignored} ignored", f"divisor {numbers.amount(data.divisor)}"]
+    return visible(", ".join(shown))
 
 
-def _settings(settings: dict[str, Any], *, verbose: bool) -> str:
+def _settings(outcome: Outcome, *, verbose: bool) -> str:
     """Return the options as they are typed: those that were changed, or all of them."""
-    defaults = {each.name: each.default for each in (*fields(Settings), *fields(Reading))}
-    running = {each.name for each in fields(Settings) if words_of(each).group == RUNNING}
+    settings, known = outcome.settings, _options_of(outcome.command)
+    defaults = {each.name: each.default for each in (*known, *fields(Reading))}
+    running = {each.name for each in known if words_of(each).group == RUNNING}
     told = [n for n, v in settings.items() if verbose or (v != defaults.get(n) and n not in running)]
     return visible(", ".join(_typed(name, settings[name]) for name in told))
+
+
+def _options_of(command: str) -> tuple[Field[Any], ...]:
+    """Return the options of a command, in the order they are offered."""
+    if command == "check":
+        return fields(Settings)
+    from gradcheck_cli.choices import OF_COMMAND  # noqa: PLC0415 - most reports are those of check
+
+    return fields(OF_COMMAND[command])  # type: ignore[arg-type]  # the records are dataclasses
 
 
 def _typed(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from gradcheck_cli.cli import exits
+from gradcheck_cli.cli import softgrad as group
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
 
@@ -31,6 +35,28 @@ def softgrad(tmp_path: Path) -> Run:
             [command(), *map(str, words)], check=False, **(settings | options)
         )
         return done
+
+    return run
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return what runs ``softgrad`` in this process, exit code and all: for what needs no fresh one."""
+
+    def run(*words: Any, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["softgrad", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                exits.run(group)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        shown = capsys.readouterr()
+        code = ended.value.code
+        return subprocess.CompletedProcess(
+            sys.argv, code if isinstance(code, int) else 0, shown.out, shown.err
+        )
 
     return run
 

@@ -1,0 +1,80 @@
+"""``softgrad jacobian``: one row's Jacobian, shown and checked."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradcheck_cli.choices import MatrixSettings
+from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.options import (
+    GroupedCommand,
+    file_option,
+    output_options,
+    reading_options,
+    settings_options,
+)
+from gradcheck_cli.cli.typed import (
+    handed_in,
+    manner_of,
+    opened_as,
+    reading_of,
+    refuse_idle,
+)
+
+if TYPE_CHECKING:
+    from gradcheck_cli.outcome import Outcome
+    from gradcheck_cli.reading import Reading
+
+EXPORTED = "What was exported"
+JUDGED = ("jacobian",)
+PLACES = ("logits",)
+
+EPILOG = """\b
+Examples:
+  softgrad jacobian logits.npy --row 3
+      the Jacobian of row 3, next to its finite differences
+  softgrad jacobian logits.npy --row 3 --format csv > jacobian.csv
+      every entry, with error and bound
+  softgrad jacobian logits.npy --row 3 --jacobian J.npy
+      is the exported matrix right for its precision?
+
+\b
+Exit status: 0 every check passed, 1 an exported tensor is wrong,
+2 it could not be checked, 3 a bug in softgrad."""
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG)
+@click.argument("logits")
+@file_option("--jacobian", "A Jacobian to judge: of the row, (K, K), or of all rows.", group=EXPORTED)
+@settings_options(MatrixSettings)
+@reading_options
+@output_options("table", "json", "jsonl", "csv")
+def jacobian(logits: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any) -> int:
+    """Show and check the Jacobian of the softmax of one row of LOGITS.
+
+    Its entries are a_j (1 - a_j) on the diagonal and -a_k a_j off it. Each is held against finite
+    differences of the softmax, against the column form (e_k - a) a_k, and, since it is the Hessian of
+    logsumexp, against second differences of that. NPY, NPZ, safetensors or text, found by content.
+    """
+    files = {"logits": logits} | handed_in(JUDGED, typed)
+    refuse_idle(typed, judged="jacobian" in files)
+    manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
+    reading = reading_of(typed)
+    outcome = _checked(files, MatrixSettings(**typed), reading, whole=form in ("csv", "json", "jsonl"))
+    show(outcome, manner)
+    return outcome.exit_code
+
+
+def _checked(files: dict[str, str], settings: MatrixSettings, reading: Reading, *, whole: bool) -> Outcome:
+    """Open the files and check them; numpy is imported from here on."""
+    from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
+    from gradcheck_cli.jacobian import jacobian as examine  # noqa: PLC0415
+
+    with contextlib.ExitStack() as opened:
+        tensors = opened_as(files, PLACES, reading, opened)
+        outcome = examine(tensors, settings, bar, whole=whole)
+    return replace(outcome, settings=outcome.settings | reading.in_force())

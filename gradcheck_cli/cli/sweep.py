@@ -1,0 +1,100 @@
+"""``softgrad sweep``: the error of finite differences against their step."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradcheck_cli.choices import SweepSettings
+from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.options import (
+    OUTPUT,
+    GroupedCommand,
+    file_option,
+    output_options,
+    reading_options,
+    settings_options,
+)
+from gradcheck_cli.cli.typed import handed_in, manner_of, opened_as, reading_of
+from gradcheck_cli.errors import OutputError, UsageError
+from gradcheck_cli.settings import LOSS
+from gradcheck_cli.visible import visible
+
+if TYPE_CHECKING:
+    from gradcheck_cli.outcome import Outcome
+    from gradcheck_cli.reading import Reading
+
+PLACES = ("logits", "labels")
+
+EPILOG = """\b
+Examples:
+  softgrad sweep logits.npy labels.npy
+      which step is best, by which method, and how good is it?
+  softgrad sweep logits.npy labels.npy --plot steps.png
+      the same as a picture (needs matplotlib)
+  softgrad sweep logits.npy labels.npy --format csv > steps.csv
+      every method at every step
+
+\b
+Exit status: 0 every error is within its bound, 2 it could not be
+checked or is not, 3 a bug in softgrad."""
+
+
+@click.command(cls=GroupedCommand, epilog=EPILOG)
+@click.argument("logits")
+@click.argument("labels")
+@file_option("--class-weights", "Weight of each class.", group=LOSS)
+@settings_options(SweepSettings)
+@reading_options
+@file_option(
+    "--plot", "Draw the curves to this file, too; needs matplotlib.", group=OUTPUT, metavar="FILE.png|svg"
+)
+@output_options("table", "json", "jsonl", "csv")
+def sweep(  # noqa: PLR0913 - one parameter for each thing a user can type
+    logits: str, labels: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any
+) -> int:
+    """Show the error of finite differences of the loss of LOGITS and LABELS against their step.
+
+    Two methods are what most people write, differences of a whole row's loss, whose error is a V: truncation
+    on the right, cancellation on the left. The others take the change of the loss in closed form and have
+    no left side. Each error is held against its proven bound. Files are found by content.
+    """
+    files = {"logits": logits, "labels": labels} | handed_in(("class-weights", "plot"), typed)
+    picture = files.pop("plot", None)
+    if picture is not None and Path(picture).suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"--plot {picture}: the name must end in .png or .svg")
+    manner = manner_of(form, quiet, verbose=verbose, color=color, top=1)
+    reading = reading_of(typed)
+    outcome = _swept(files, SweepSettings(**typed), reading)
+    if picture is not None:
+        _draw(outcome, Path(picture))
+    show(outcome, manner)
+    return outcome.exit_code
+
+
+def _swept(files: dict[str, str], settings: SweepSettings, reading: Reading) -> Outcome:
+    """Open the files and sweep; numpy is imported from here on."""
+    from gradcheck_cli.sweep import sweep as examine  # noqa: PLC0415 - start-up
+
+    with contextlib.ExitStack() as opened:
+        tensors = opened_as(files, PLACES, reading, opened)
+        outcome = examine(tensors, settings)
+    return replace(outcome, settings=outcome.settings | reading.in_force())
+
+
+def _draw(outcome: Outcome, path: Path) -> None:
+    """Write the picture; matplotlib is imported here and nowhere else."""
+    from gradcheck_cli.report.curves import picture  # noqa: PLC0415 - start-up
+
+    try:
+        drawn = picture(outcome, path.suffix.lower()[1:])
+    except ImportError as error:
+        raise UsageError("--plot needs matplotlib: pip install 'softgrad[plot]'") from error
+    try:
+        path.write_bytes(drawn)
+    except OSError as error:
+        raise OutputError(f"--plot {visible(str(path))}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,176 @@
+"""The Jacobian of one row's softmax on one screen: logits in, outcome out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gradcheck_cli.account import inputs
+from gradcheck_cli.blocks import Grid
+from gradcheck_cli.cautions import cautions
+from gradcheck_cli.choices import MatrixSettings
+from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.engine import Progress, examine, processors, silent
+from gradcheck_cli.errors import UsageError
+from gradcheck_cli.findings import Entry, Finding
+from gradcheck_cli.matrix.judging import (
+    Entrywise,
+    MatrixOrder,
+    audit,
+    forward,
+    judged_export,
+    own_checks,
+)
+from gradcheck_cli.matrix.problem import MatrixProblem, pose
+from gradcheck_cli.numeric import jacobian as formulas
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Verdict
+from gradcheck_cli.tensors import Tensor
+from gradcheck_cli.verdict import judged
+
+READABLE = 12
+"""Classes up to which a matrix is shown in full; beyond, those of the largest probabilities."""
+
+WRITABLE = 1024
+"""Classes up to which every entry is given with the outcome."""
+
+OWN = {
+    "difference": "truncation of the central difference and float64 rounding",
+    "columns": "float64 rounding of 1 - a",
+    "symmetry": "truncation of the central difference and float64 rounding",
+    "hessian": "truncation of the second difference of logsumexp and float64 rounding",
+}
+
+
+def jacobian(
+    tensors: Mapping[str, Tensor],
+    settings: MatrixSettings,
+    progress: Progress = silent,
+    *,
+    whole: bool = False,
+) -> Outcome:
+    """Return what the Jacobian of a row's softmax is, and what checking it shows.
+
+    Parameters
+    ----------
+    tensors
+        By role: logits, and perhaps an exported jacobian.
+    settings
+        Which row, and how to judge.
+    progress
+        Shows how far it is; silent by default.
+    whole
+        Give the whole matrix with the outcome, however many classes there are.
+
+    Raises
+    ------
+    InputError, UsageError
+        If the tensors pose no problem that can be checked.
+    """
+    began = time.perf_counter()
+    problem = pose(tensors, settings)
+    if whole and problem.classes > WRITABLE:
+        raise UsageError(
+            f"--format csv, json: the Jacobian of {problem.classes:,} classes has {problem.classes**2:,} "
+            f"entries; it is written for at most {WRITABLE:,} classes, and the table shows the likeliest"
+        )
+    tolerance = Tolerance.asked(settings.rtol, settings.atol)
+    checks = own_checks(problem)
+    if problem.export is not None:
+        checks = (*checks, judged_export(problem, problem.export, tolerance))
+    order = MatrixOrder(problem, checks, settings.top, Grid.of(problem), progress)
+    found = examine(order, settings.threads or processors()).findings
+    own = _own(problem, found, settings)
+    exported = _exported(problem, found, tolerance)
+    if any(each.verdict is not Verdict.PASS for each in own):
+        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+    for tensor in problem.tensors:
+        tensor.check_unchanged()
+    return Outcome(
+        command="jacobian",
+        inputs=inputs(problem.tensors, problem.exports),
+        settings=settings.in_force(),
+        data=Data(problem.logits.count, problem.classes, problem.axis, 0, None, "softmax layer"),
+        checks=(*own, *exported),
+        seconds=time.perf_counter() - began,
+        warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
+        matrix=_matrix(problem, tolerance, whole=whole),
+    )
+
+
+def _own(problem: MatrixProblem, found: Mapping[str, Finding], settings: MatrixSettings) -> list[Check]:
+    """Return softgrad's checks of itself."""
+    sample = audit(problem, settings.seed, settings.top)
+
+    def in_logits(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        return problem.logits.index_of(entry.row, entry.column), None
+
+    checks = [judged("forward", forward(problem, settings.top), in_logits, tolerance="float64 rounding")]
+    checks += [judged(name, found[name], _in_matrix, tolerance=words) for name, words in OWN.items()]
+    checks.insert(
+        2,
+        judged(
+            "audit", sample, _in_matrix, tolerance="five-point truncation and the rounding of whole rows",
+            coverage=f"seeded sample, by brute force (seed {settings.seed})",
+        ),
+    )  # fmt: skip
+    sums = judged(
+        "invariants", found["invariants"], _by_row, tolerance="float64 rounding", coverage="every row"
+    )
+    return [*checks, sums]
+
+
+def _in_matrix(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+    return (entry.row, entry.column), None
+
+
+def _by_row(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+    return (entry.row,), None
+
+
+def _exported(
+    problem: MatrixProblem, found: Mapping[str, Finding], tolerance: Tolerance | None
+) -> list[Check]:
+    if problem.export is None:
+        return []
+    rows = problem.export.rows
+
+    def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        return rows.index_of(problem.first + entry.row, entry.column), None
+
+    words = tolerance.words if tolerance else problem.export.tolerance
+    return [judged("jacobian", found["jacobian"], place, tolerance=words)]
+
+
+def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool) -> Matrix:
+    """Return the matrix to show: all of it, or the classes with the largest probabilities."""
+    at, count = problem.at, problem.classes
+    if not whole and count > READABLE:
+        chosen = np.sort(np.argsort(-at.a, kind="stable")[:READABLE])
+    else:
+        chosen = np.arange(count)
+    difference, *_ = own_checks(problem)
+    export = None if problem.export is None else judged_export(problem, problem.export, tolerance)
+    picked = [_row(problem, int(k), chosen, (difference, export)) for k in chosen]
+    analytic, differences, allowed, *theirs = np.array(picked).swapaxes(0, 1)
+    error = np.abs(differences - analytic)
+    return Matrix(problem.index, chosen, at.a[chosen], analytic, differences, error, allowed, *theirs)
+
+
+def _row(
+    problem: MatrixProblem, k: int, chosen: Indices, checks: tuple[Entrywise, Entrywise | None]
+) -> list[Floats]:
+    """Return the chosen entries of a row: right, by difference, the bound; and of the export, if any."""
+    rows = range(k, k + 1)
+    right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
+    difference, export = checks
+    planes = [right]
+    for each in (difference, export):
+        if each is not None:
+            got = each.got(rows)
+            planes += [got, each.allowed(rows, right, got)]
+    return [plane[0, chosen] for plane in planes]

@@ -1,0 +1,1 @@
+"""The softmax layer alone: its problem, its blocks of rows, and what they are put through."""

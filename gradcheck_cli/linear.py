@@ -1,0 +1,194 @@
+"""A linear layer under softmax cross-entropy on one screen: inputs, labels and weight in, outcome out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gradcheck_cli.account import inputs
+from gradcheck_cli.blocks import Grid
+from gradcheck_cli.cautions import cautions
+from gradcheck_cli.check import OWN
+from gradcheck_cli.choices import LinearSettings
+from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.directions import COUNT, Directions
+from gradcheck_cli.dense.judging import LinearTask, comparisons_for
+from gradcheck_cli.dense.problem import LinearProblem, posed
+from gradcheck_cli.dense.rows import Stretches
+from gradcheck_cli.dense.weights import WeightOrder, sampled
+from gradcheck_cli.engine import Order, Progress, examine, processors, silent
+from gradcheck_cli.exports import Export, Scalar
+from gradcheck_cli.findings import Entry, Finding
+from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
+from gradcheck_cli.tensors import Rows, Tensor
+from gradcheck_cli.verdict import judged
+
+_ROUNDING = "truncation of the central difference and float64 rounding"
+Place = Callable[[Entry], tuple[tuple[int, ...], int | None]]
+
+
+def linear(
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Scalar],
+    settings: LinearSettings,
+    progress: Progress = silent,
+) -> Outcome:
+    """Return what checking the gradients of a linear layer against the truth shows.
+
+    Parameters
+    ----------
+    tensors
+        By role: inputs, labels, weight, perhaps bias, class-weights, upstream, and whatever was exported
+        (grad-weight, grad-bias, grad-inputs, grad, logits).
+    scalars
+        Numbers given in place of a tensor: upstream.
+    settings
+        The layer, the loss convention and how to judge.
+    progress
+        Shows how far it is; silent by default.
+
+    Raises
+    ------
+    InputError, UsageError
+        If the tensors pose no problem that can be checked.
+    """
+    began = time.perf_counter()
+    tolerance = Tolerance.asked(settings.rtol, settings.atol)
+    with posed(tensors, scalars, settings) as problem:
+        differenced = sampled(problem, settings.seed)
+        found = _examined(problem, differenced, settings, progress)
+        own = _own(problem, found, settings, differenced)
+        exported = _exported(problem, found, tolerance)
+        if any(each.verdict is not Verdict.PASS for each in own):
+            exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+        for tensor in problem.tensors:
+            tensor.check_unchanged()
+        return Outcome(
+            command="linear",
+            inputs=inputs(problem.tensors, problem.exports),
+            settings=settings.in_force() | _handed_in(tensors, scalars),
+            data=_data(problem),
+            checks=(*own, *exported),
+            seconds=time.perf_counter() - began,
+            warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
+        )
+
+
+def _examined(
+    problem: LinearProblem, differenced: frozenset[int], settings: LinearSettings, progress: Progress
+) -> dict[str, Finding]:
+    """Return the findings on the rows of the examples, and on those of the weight."""
+    tolerance = Tolerance.asked(settings.rtol, settings.atol)
+    head, processes = problem.head, settings.threads or processors()
+    comparisons = comparisons_for(problem, tolerance)
+    of_rows = Order(LinearTask(head, comparisons, None, Grid.of(head)), settings.top, settings.seed, progress)
+    summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
+    stretches = Stretches(problem, summed)
+    directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None
+    of_weight = WeightOrder(problem, stretches, differenced, directions, tolerance, settings.top, progress)
+    found = examine(of_rows, processes).findings | examine(of_weight, processes).findings
+    if directions is not None:
+        found["directions"] = directions.compared(problem, stretches, settings.top)
+    return found
+
+
+def _own(
+    problem: LinearProblem, found: Mapping[str, Finding], settings: LinearSettings, moved: frozenset[int]
+) -> list[Check]:
+    """Return softgrad's checks of itself: the ruler is measured before anything is judged by it."""
+    logits, seed = problem.logits, settings.seed
+    at, by_row = _at(logits), _at(logits, rows_only=True)
+    checks = [
+        judged(
+            "forward", found["forward"], at, tolerance="float64 rounding",
+            coverage=f"seeded sample of rows, recomputed by another way (seed {seed})",
+        ),
+        judged("difference", found["difference"], at, tolerance=OWN["difference"][0]),
+        judged(
+            "audit", found["audit"], at,
+            tolerance="five-point truncation and the rounding of whole-row losses",
+            coverage=f"seeded sample, by brute force (seed {seed})",
+        ),
+    ]  # fmt: skip
+    checks += [
+        judged(name, found[name], by_row, tolerance=OWN[name][0], coverage=OWN[name][1])
+        for name in ("chain", "invariants")
+        if found[name].entries
+    ]
+    every = len(moved) == problem.features
+    part = f"seeded sample of {len(moved):,} of {problem.features:,} inputs (seed {seed})"
+    words = f"{COUNT} random directions of all weights at once (seed {seed})"
+    directions = [
+        judged("directions", found["directions"], _in_bias, tolerance=_ROUNDING, coverage=words)
+        for _ in range(not every)
+    ]
+    return [
+        *checks,
+        judged(
+            "weight-difference", found["weight-difference"], _in_weight(problem), tolerance=_ROUNDING,
+            coverage="every entry" if every else part,
+        ),
+        *directions,
+        judged("bias-difference", found["bias-difference"], _in_bias, tolerance=_ROUNDING),
+        judged("inputs-difference", found["inputs-difference"], _at(problem.inputs), tolerance=_ROUNDING),
+    ]  # fmt: skip
+
+
+def _exported(
+    problem: LinearProblem, found: Mapping[str, Finding], tolerance: Tolerance | None
+) -> list[Check]:
+    """Return the checks of what was handed in."""
+
+    def place(export: Export) -> Place:
+        if export.name == "grad-weight":
+            return _in_weight(problem)
+        return _in_bias if export.name == "grad-bias" else _at(export.rows)
+
+    return [
+        judged(
+            each.name,
+            found[each.name],
+            place(each),
+            tolerance=tolerance.words if tolerance else each.tolerance,
+        )
+        for each in problem.exports
+    ]
+
+
+def _at(rows: Rows, *, rows_only: bool = False) -> Place:
+    def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        return rows.index_of(entry.row, None if rows_only else entry.column), None
+
+    return place
+
+
+def _in_weight(problem: LinearProblem) -> Place:
+    """Return where an entry is in the weight's own layout."""
+
+    def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        index = (entry.row, entry.column)
+        return (index if problem.layout == "io" else index[::-1]), None
+
+    return place
+
+
+def _in_bias(entry: Entry) -> tuple[tuple[int, ...], int | None]:
+    return (entry.column,), None
+
+
+def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return the settings that are numbers or files."""
+    upstream = scalars["upstream"].value if "upstream" in scalars else None
+    given: dict[str, Any] = {"upstream": upstream}
+    for role in ("upstream", "class-weights"):
+        if role in tensors:
+            given[role.replace("-", "_")] = tensors[role].path
+    return {"class_weights": None} | given
+
+
+def _data(problem: LinearProblem) -> Data:
+    head = problem.head
+    targets = "distributions" if head.soft else "class labels"
+    return Data(head.rows, head.classes, head.axis, head.ignored_rows, head.divisor, targets)

@@ -1,0 +1,102 @@
+"""``softgrad jacobian`` as a user runs it: its formats, and one line for what cannot be checked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import SAMPLES, Run
+
+
+def _softmax_jacobian(
+    z: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    a = np.exp(z - z.max())
+    a /= a.sum()
+    return np.diag(a) - np.outer(a, a)
+
+
+def test_csv_has_every_entry(softgrad: Run, tmp_path: Path) -> None:
+    z = np.random.default_rng(0).normal(size=(3, 20))
+    np.save(tmp_path / "z.npy", z)
+    lines = softgrad("jacobian", "z.npy", "--row", 2, "--format", "csv").stdout.splitlines()
+    assert lines[0] == "k,j,analytic,difference,error,allowed"
+    told = np.array([line.split(",") for line in lines[1:]], dtype=float)
+    assert told.shape == (400, 6)
+    found = np.zeros((20, 20))
+    found[told[:, 0].astype(int), told[:, 1].astype(int)] = told[:, 2]
+    assert np.abs(found - _softmax_jacobian(z[2])).max() < 1e-15
+    assert (told[:, 4] <= told[:, 5]).all()
+
+
+def test_csv_has_the_exported_beside_the_right(softgrad: Run, tmp_path: Path) -> None:
+    z = np.random.default_rng(0).normal(size=(1, 4))
+    np.save(tmp_path / "z.npy", z)
+    np.save(tmp_path / "J.npy", _softmax_jacobian(z[0]) * 2)
+    done = softgrad("jacobian", "z.npy", "--jacobian", "J.npy", "--format", "csv")
+    assert done.returncode == 1
+    rows = [line.split(",") for line in done.stdout.splitlines()]
+    assert rows[0][-2:] == ["exported", "exported_allowed"]
+    assert all(float(row[6]) == pytest.approx(2 * float(row[2])) for row in rows[1:])
+
+
+def test_json_holds_the_matrix(softgrad: Run) -> None:
+    done = softgrad("jacobian", "logits.npy", "--row", 5, "-f", "json", cwd=SAMPLES)
+    told = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert (told["command"], told["verdict"], told["matrix"]["row"]) == ("jacobian", "pass", [5])
+    z = np.load(SAMPLES / "logits.npy").astype(np.float64)[5]
+    assert np.abs(np.array(told["matrix"]["analytic"]) - _softmax_jacobian(z)).max() < 1e-15
+    assert [each["name"] for each in told["checks"]] == [
+        "forward", "difference", "audit", "columns", "symmetry", "hessian", "invariants"
+    ]  # fmt: skip
+
+
+def test_a_narrow_table_is_cut_into_several() -> None:
+    """Columns are moved below each other, never left out, and no line is wider than the terminal."""
+    from gradcheck_cli.choices import MatrixSettings  # noqa: PLC0415
+    from gradcheck_cli.jacobian import jacobian  # noqa: PLC0415 - heavy
+    from gradcheck_cli.report.table import render  # noqa: PLC0415
+    from gradcheck_cli.tensors import open_tensor  # noqa: PLC0415
+
+    with open_tensor(str(SAMPLES / "logits.npy"), role="logits") as tensor:
+        outcome = jacobian({"logits": tensor}, MatrixSettings())
+    wide, narrow = (render(outcome, width=width).plain for width in (None, 60))
+    start = narrow.index("softmax a of row")
+    shown = narrow[start : narrow.index("check  ")]
+    assert max(map(len, shown.splitlines())) <= 60
+    assert set(wide[wide.index("Jacobian da_k") :].split("check ")[0].split()) <= set(narrow.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere.npy"], "nowhere.npy: no such file"),
+        ([""], "LOGITS '': the file name is empty"),
+        (["z.npy", "--row", "3"], "--row 3: z.npy has 3 rows, 0 .. 2"),
+        (["z.npy", "--row", "-1"], "--row -1: must be at least 0"),
+        (["z.npy", "--axis", "2"], "--axis 2: z.npy has shape (3, 5)"),
+        (["nan.npy", "--row", "1"], "nan.npy, entry [1, 2]: logit nan"),
+        (["z.npy", "--jacobian", "z.npy"], "the Jacobian of one row has shape (5, 5), of all rows (3, 5, 5)"),
+        (["z.npy", "--jacobian", "int.npy"], "jacobian is stored as int64; floating point is needed"),
+        (["z.npy", "--rtol", "0", "--atol", "0"], "--rtol has no effect without an exported tensor"),
+        (["wide.npy", "-f", "csv"], "the Jacobian of 1,025 classes has 1,050,625 entries"),
+        (["z.npy", "-q", "-f", "csv"], "-q and --format csv contradict"),
+        ([], "Missing argument 'LOGITS'"),
+    ],
+)
+def test_what_cannot_be_checked_is_one_line_and_exit_2(
+    in_process: Run, tmp_path: Path, words: list[str], says: str
+) -> None:
+    z = np.random.default_rng(0).normal(size=(3, 5))
+    nan = z.copy()
+    nan[1, 2] = np.nan
+    arrays = {"z": z, "nan": nan, "int": np.zeros((5, 5), dtype=np.int64), "wide": np.zeros((1, 1025))}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    done = in_process("jacobian", *words)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith("softgrad: error: ")
+    assert says in done.stderr
