@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.account import inputs
+from gradcheck_cli.aftermath import Judged, diagnosed, saved, unseen
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Comparison, Tolerance
@@ -50,12 +51,16 @@ SECOND = (
 )
 """The same of the check of second derivatives."""
 
+LEAST_KEPT = 8
+"""Worst entries that are kept, however few are to be shown: the diagnosis begins with them."""
+
 
 def check(
     tensors: Mapping[str, Tensor],
     scalars: Mapping[str, Scalar],
     settings: Settings,
     progress: Progress = silent,
+    save_to: str | None = None,
 ) -> Outcome:
     """Return what checking the exported tensors against the truth shows.
 
@@ -70,6 +75,8 @@ def check(
         The loss convention and how to judge.
     progress
         Shows how far it is; silent by default.
+    save_to
+        A folder for a few failing rows, if any fail.
 
     Raises
     ------
@@ -86,12 +93,17 @@ def check(
         None if stated is None else stated.arithmetic,
         Grid.of(problem),
     )
-    order = Order(task, settings.top, settings.seed, progress)
+    order = Order(task, max(settings.top, LEAST_KEPT), settings.seed, progress)
     examination = examine(order, settings.threads or processors())
     own = _own(problem, examination, settings)
     exported = _exported(problem, examination, tolerance)
     if any(each.verdict is not Verdict.PASS for each in own):
         exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+    failed = tuple(each.name for each in exported if each.verdict is Verdict.FAIL)
+    case = Judged(problem, tensors, scalars, settings, tolerance, examination.findings, failed)
+    diagnosis, facts = diagnosed(case)
+    warnings = cautions(problem, examination.findings, judged_by_bounds=tolerance is None)
+    warnings += unseen(case)
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -99,9 +111,12 @@ def check(
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force() | _handed_in(tensors, scalars),
         data=data_of(problem),
-        checks=(*own, *exported),
+        checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in (*own, *exported)),
+        warnings=warnings,
+        diagnosis=diagnosis,
+        facts=facts,
+        saved=saved(case, save_to),
         seconds=time.perf_counter() - began,
-        warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
     )
 
 

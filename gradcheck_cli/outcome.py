@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +95,41 @@ class Warning:  # noqa: A001 - the word of the JSON contract
 
     code: str
     message: str
+    lacks: str | None = None  # what the data lacks to show some bugs, where that is what it warns of
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A known bug that explains the failing entries of grad; the best explanation comes first."""
+
+    code: str
+    kind: str  # defect, convention or rounding
+    message: str  # what happened, and the evidence in numbers
+    formula: str
+    advice: str
+    parameters: dict[str, Any]
+    explained: float  # share of the failing entries
+    flags: tuple[str, ...] = ()  # under which the file is right
+    together_with: tuple[str, ...] = ()  # other bugs that are needed for the explanation
+    tied_with: str | None = None  # the best explanation, where this one explains as much
+    tied_because: str | None = None  # why the data cannot tell them apart, as far as that is known
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that holds of the failing entries, whether a bug is named or not."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Failing rows that were written to a folder, and the command that fails on them, to be run there."""
+
+    folder: str
+    rows: int
+    command: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +171,9 @@ class Outcome:
     checks: tuple[Check, ...]
     seconds: float
     warnings: tuple[Warning, ...] = ()
-    diagnosis: tuple[Any, ...] = field(default=())
+    diagnosis: tuple[Diagnosis, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    saved: Saved | None = None
     matrix: Matrix | None = None  # of jacobian
     curves: tuple[Curve, ...] = ()  # of sweep
 

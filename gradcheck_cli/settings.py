@@ -12,6 +12,9 @@ from typing import Any
 from gradcheck_cli.errors import UsageError
 
 REDUCTIONS = ("mean", "sum", "none", "batch", "full")
+RULES = ("allclose", "assert_close", "gradcheck")
+"""Other people's rules that mutate can show beside softgrad's own."""
+
 COMPUTE_DTYPES = ("float64", "float32", "bfloat16", "float16")
 ROUNDED_DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 

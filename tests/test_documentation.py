@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from gradcheck_cli.cli import COMMANDS as NAMES
 from gradcheck_cli.cli import softgrad
 from gradcheck_cli.inspection import Holding, Inspection
-from gradcheck_cli.outcome import Check, Data, Input, Worst
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Worst
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
@@ -193,8 +193,12 @@ def test_man_page_and_help_give_examples(name: str) -> None:
     assert f"softgrad {name}".strip() in _help(name).partition("Examples:")[2]
 
 
-@pytest.mark.parametrize("record", [Input, Data, Check, Worst], ids=lambda record: record.__name__)
-def test_man_page_names_each_key_of_the_json(record: type[Input | Data | Check | Worst]) -> None:
+@pytest.mark.parametrize(
+    "record", [Input, Data, Check, Worst, Diagnosis, Fact], ids=lambda record: record.__name__
+)
+def test_man_page_names_each_key_of_the_json(
+    record: type[Input | Data | Check | Worst | Diagnosis | Fact],
+) -> None:
     section = _section(_source(_page("check")), "JSON")
     named = " ".join(re.findall(r"^\.(?:It )?Va (.*)", section, re.MULTILINE)).split()
     assert {each.name for each in fields(record)} - {"role"} <= set(named)  # the role is the key of an input

@@ -19,6 +19,7 @@ COMMANDS = {
     "linear": "A linear layer under softmax-CE.",
     "jacobian": "The Jacobian of one row's softmax.",
     "sweep": "Finite differences: error against step.",
+    "mutate": "Would the known bugs be caught in this data?",
     "inspect": "What is in a tensor file.",
 }
 """Each command with a word on it; it is in the module of its name, which is imported when it is called."""
@@ -31,6 +32,7 @@ Examples:
   softgrad linear x.npy labels.npy --weight W.npy --grad-weight dW.npy
   softgrad jacobian logits.npy --row 3
   softgrad sweep logits.npy labels.npy
+  softgrad mutate logits.npy labels.npy
 
 \b
 Exit status: 0 every check passed, 1 an exported tensor is wrong,

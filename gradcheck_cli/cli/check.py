@@ -11,6 +11,7 @@ import click
 from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
     GroupedCommand,
+    GroupedOption,
     file_option,
     output_options,
     reading_options,
@@ -70,6 +71,10 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--class-weights", "Weight of each class; the mean then divides by their sum.", group=LOSS)
 @settings_options(Settings)
 @reading_options
+@click.option(
+    "--save-failure", "save_to", cls=GroupedOption, metavar="DIR",
+    help="Write a few failing rows to a folder, with a command line that fails on them alone.",
+)  # fmt: skip
 @output_options("table", "json", "jsonl")
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
@@ -79,6 +84,7 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     quiet: int,
     verbose: bool,
     color: str,
+    save_to: str | None,
     **typed: Any,
 ) -> int:
     """Check softmax + cross-entropy of LOGITS and LABELS, and what was exported with them.
@@ -93,7 +99,7 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     files |= handed_in(ROLES[2:], typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
-    outcome = _checked(files, Settings(**typed), reading)
+    outcome = _checked(files, Settings(**typed), reading, save_to)
     show(outcome, manner)
     return outcome.exit_code
 
@@ -102,7 +108,7 @@ def _name(role: str) -> str:
     return role.upper() if role in ("logits", "labels") else f"--{role}"
 
 
-def _checked(files: dict[str, str], settings: Settings, reading: Reading) -> Outcome:
+def _checked(files: dict[str, str], settings: Settings, reading: Reading, save_to: str | None) -> Outcome:
     """Open the files and check them; numpy is imported from here on."""
     from gradcheck_cli.bundles import open_bundle, open_inputs  # noqa: PLC0415 - start-up
     from gradcheck_cli.check import check as examine  # noqa: PLC0415
@@ -118,7 +124,7 @@ def _checked(files: dict[str, str], settings: Settings, reading: Reading) -> Out
         tensors |= open_inputs(files, reading, opened)
         reading.refuse_idle(tensors, text=any(each.dtype == "text" for each in tensors.values()))
         refuse_idle(vars(settings), judged=any(role in JUDGED for role in (*tensors, *scalars)))
-        outcome = examine(tensors, scalars, settings, bar)
+        outcome = examine(tensors, scalars, settings, bar, save_to)
     return replace(outcome, settings=outcome.settings | reading.in_force())
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.exits import ReaderGone, unwritable
 from gradcheck_cli.errors import OutputError
 from gradcheck_cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -68,21 +73,27 @@ def _text(outcome: Outcome, manner: Manner) -> str:
 
 
 def _table(outcome: Outcome, manner: Manner) -> str:
-    """Return the report as the terminal should get it; a pipe gets it as wide as it needs to be."""
-    from rich.console import Console  # noqa: PLC0415 - start-up
+    from gradcheck_cli.report.table import render  # noqa: PLC0415 - start-up
 
-    from gradcheck_cli.report.table import render  # noqa: PLC0415
+    return painted(
+        lambda width: render(outcome, width=width, top=manner.top, verbose=manner.verbose), manner.color
+    )
+
+
+def painted(make: Callable[[int | None], Text], color: str) -> str:
+    """Return a report as the terminal should get it; a pipe gets it as wide as it needs to be."""
+    from rich.console import Console  # noqa: PLC0415 - start-up
 
     terminal, shown = sys.stdout.isatty(), io.StringIO()
     console = Console(
         file=shown,  # not standard output: Rich flushes its file even where it only captures
-        force_terminal=manner.color == "always" or (terminal and manner.color == "auto"),
-        no_color=manner.color == "never" or (manner.color == "auto" and bool(os.environ.get("NO_COLOR"))),
+        force_terminal=color == "always" or (terminal and color == "auto"),
+        no_color=color == "never" or (color == "auto" and bool(os.environ.get("NO_COLOR"))),
         highlight=False,
         markup=False,
         emoji=False,
         soft_wrap=True,
     )
     width = console.width if terminal else None
-    console.print(render(outcome, width=width, top=manner.top, verbose=manner.verbose), soft_wrap=True)
+    console.print(make(width), soft_wrap=True)
     return shown.getvalue()

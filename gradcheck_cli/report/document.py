@@ -34,7 +34,9 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "data": _plain(outcome.data),
         "checks": [_check(each) for each in outcome.checks],
         "diagnosis": _plain(outcome.diagnosis),
+        "facts": _plain(outcome.facts),
         "warnings": _plain(outcome.warnings),
+        "saved": _plain(outcome.saved),
         "seconds": _plain(outcome.seconds),
     }
     if outcome.matrix is not None:
@@ -52,6 +54,20 @@ def to_json(outcome: Outcome) -> str:
 def to_jsonl(outcome: Outcome) -> str:
     """Return the document on one line, without a line end."""
     return json.dumps(document(outcome), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+
+
+def mutation_to_json(found: Any, indent: int | None) -> str:
+    """Return what became of planted bugs, without a line end."""
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only JSON names it
+
+    head = {"schema": SCHEMA, "softgrad": version("softgrad"), "command": "mutate"}
+    told = head | {
+        "dtype": found.dtype,
+        "settings": _plain(found.settings),
+        "mutants": [_plain(each) for each in found.fates],
+        "seconds": _plain(found.seconds),
+    }
+    return json.dumps(told, allow_nan=False, ensure_ascii=True, indent=indent)
 
 
 def _input(each: Input) -> dict[str, Any]:

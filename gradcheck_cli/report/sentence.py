@@ -202,7 +202,11 @@ def _undecided(outcome: Outcome) -> str:
     off = [c for c in outcome.checks if not c.exported and c.verdict is not Verdict.PASS]
     if not off:
         open_ = [c.name for c in outcome.checks if c.verdict is Verdict.INCONCLUSIVE]
-        reason = ": rounding alone may cost most of it (see the warning)" if outcome.warnings else ""
+        reason = (
+            ": rounding alone may cost most of it (see the warning)"
+            if any(each.lacks is None for each in outcome.warnings)
+            else ""
+        )
         return visible(f"{names(open_)} could not be decided{reason}")
     first = off[0]
     meaning = RULERS.get(first.name, first.name)

@@ -19,15 +19,13 @@ from gradcheck_cli.report import numbers
 from gradcheck_cli.report.curves import curves
 from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
 from gradcheck_cli.report.matrix import matrix
+from gradcheck_cli.report.remarks import ASIDE, HEADING, labelled, reason_lines, saved_lines, warning_lines
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
 from gradcheck_cli.visible import visible
 
 STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
-HEADING = "bold"
-ASIDE = "dim"
 PATH_LEAST = 24  # cells a path keeps, however narrow the terminal
-WORDS_LEAST = 24  # cells that running text keeps: more than any number has
 LABEL_LEAST = len("settings")  # so that roles and facts stand in one column
 
 
@@ -49,13 +47,15 @@ def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose:
     """
     sections = [
         _headline(outcome, width),
+        reason_lines(outcome, width),
         _inputs(outcome, width, verbose=verbose),
         *matrix(outcome, width),
         *curves(outcome, width),
         _checks(outcome.checks, width),
         *_worst_of_each(outcome, width, top, verbose=verbose),
         _grounds(outcome, width, verbose=verbose),
-        _warnings(outcome, width),
+        warning_lines(outcome, width, verbose=verbose),
+        saved_lines(outcome, width),
         _last(outcome, width),
     ]
     shown = [Text("\n").join(lines) for lines in sections if lines]
@@ -64,7 +64,7 @@ def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose:
 
 def _headline(outcome: Outcome, width: int | None) -> list[Text]:
     verdict = word(outcome.verdict)
-    return list(_labelled(verdict, sentence(outcome), len(verdict), width, STYLES[outcome.verdict]))
+    return list(labelled(verdict, sentence(outcome), len(verdict), width, STYLES[outcome.verdict]))
 
 
 def _last(outcome: Outcome, width: int | None) -> list[Text]:
@@ -75,14 +75,14 @@ def _last(outcome: Outcome, width: int | None) -> list[Text]:
     found = f"{len(off)} of {checks} {fared} ({visible(names(off))})" if off else checks
     verdict = word(outcome.verdict)
     told = f"{found} in {numbers.seconds(outcome.seconds)}"
-    return list(_labelled(verdict, told, len(verdict), width, STYLES[outcome.verdict]))
+    return list(labelled(verdict, told, len(verdict), width, STYLES[outcome.verdict]))
 
 
 def _inputs(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:
     """Return the tensors, then the problem that they pose and the settings."""
     label = max((LABEL_LEAST, *(cell_len(visible(each.role)) for each in outcome.inputs)))
     facts = _facts(outcome, verbose=verbose)
-    told = [line for name, fact in facts for line in _labelled(name, fact, label, width)]
+    told = [line for name, fact in facts for line in labelled(name, fact, label, width)]
     return [*_tensors(outcome.inputs, label, width), *told]
 
 
@@ -104,7 +104,7 @@ def _tensors(inputs: Sequence[Input], label: int, width: int | None) -> list[Tex
         shown.append(Text(line))
         below = [] if beside or width is None else [shorten(path, width - label - len(GAP))]
         for note in (*below, *_notes(each)):
-            shown.extend(_labelled("", note, label, width, ASIDE))
+            shown.extend(labelled("", note, label, width, ASIDE))
     return shown
 
 
@@ -217,10 +217,11 @@ def _table(columns: list[Column], width: int | None, verdicts: Sequence[Verdict]
         text = Text(line)
         text.stylize(STYLES[verdict], len(line) - len(word(verdict)))
         shown.append(text)
-    return shown + _left_out(dropped, width)
+    return shown + left_out(dropped, width)
 
 
-def _left_out(dropped: Sequence[Column], width: int | None) -> list[Text]:
+def left_out(dropped: Sequence[Column], width: int | None) -> list[Text]:
+    """Return the line that names the columns which did not fit, if there are any."""
     headings = names([column.heading for column in dropped])
     return [Text(t, style=ASIDE) for t in wrap(f"(too narrow for {headings})", width)] if dropped else []
 
@@ -249,7 +250,7 @@ def _worst(worst: Sequence[Worst], title: str, width: int | None) -> list[Text]:
     kept, dropped = fit(_worst_columns(worst), width)
     heading, *lines = rows(kept)
     titled = [Text(t, style=HEADING) for t in wrap(visible(title), width)]
-    return [*titled, Text(heading, style=HEADING), *map(Text, lines), *_left_out(dropped, width)]
+    return [*titled, Text(heading, style=HEADING), *map(Text, lines), *left_out(dropped, width)]
 
 
 def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
@@ -291,7 +292,7 @@ def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text
     if tolerance_given(outcome) is not None:
         facts.append(("note", f"{tolerance_given(outcome)} replaces the proven bound"))
     label = max((len(name) for name, _ in facts), default=0)
-    return [line for name, told in facts for line in _labelled(name, visible(told), label, width)]
+    return [line for name, told in facts for line in labelled(name, visible(told), label, width)]
 
 
 def _shared(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -300,20 +301,3 @@ def _shared(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for statement, holder in pairs:
         holders.setdefault(statement, []).append(holder)
     return [(statement, names(who)) for statement, who in holders.items()]
-
-
-def _warnings(outcome: Outcome, width: int | None) -> list[Text]:
-    return [
-        line
-        for each in outcome.warnings
-        for line in _labelled("warning", visible(f"{each.message} ({each.code})"), 7, width, "yellow")
-    ]
-
-
-def _labelled(label: str, told: str, room: int, width: int | None, style: str = HEADING) -> Iterator[Text]:
-    """Yield wrapped lines with a label to the left of the first; without a label the style is theirs."""
-    first, *others = wrap(told, None if width is None else max(width - room - len(GAP), WORDS_LEAST))
-    style_of_told = "" if label else style
-    yield Text.assemble((pad(label, room) + GAP, style if label else ""), (first, style_of_told))
-    for line in others:
-        yield Text.assemble(" " * room + GAP, (line, style_of_told))

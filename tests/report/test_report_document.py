@@ -35,13 +35,13 @@ def test_the_keys_are_those_of_the_contract(failed: Outcome) -> None:
     read = strict(to_json(failed))
     assert list(read) == [
         "schema", "softgrad", "command", "verdict", "inputs", "settings", "data", "checks", "diagnosis",
-        "warnings", "seconds",
+        "facts", "warnings", "saved", "seconds",
     ]  # fmt: skip
     assert (read["schema"], read["verdict"], read["seconds"]) == (1, "fail", 0.1234)
     assert set(read["inputs"]) == {"logits", "labels", "grad"}
     assert set(read["inputs"]["grad"]) == {"path", "member", "dtype", "grid", "shape", "order", "notes"}
     assert set(read["data"]) == {"rows", "classes", "axis", "ignored_rows", "divisor", "targets"}
-    assert set(read["warnings"][0]) == {"code", "message"}
+    assert set(read["warnings"][0]) == {"code", "message", "lacks"}
     assert read["settings"] == failed.settings
 
 

@@ -1,0 +1,227 @@
+"""E. Temperature, softcap, z-loss: left out, applied unasked, or applied wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+
+from gradcheck_cli.diagnosis.bug import CONVENTION, DEFECT, Bug, Variant, nice
+from gradcheck_cli.diagnosis.recipe import Recipe
+from gradcheck_cli.diagnosis.sample import Sample
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.refusals import Flags
+
+_CAPS = (5.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
+
+
+def _link(sample: Sample) -> Link:
+    return sample.situation.problem.loss.link
+
+
+def _relinked(link: Link) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: recipe.relinked(link)
+
+
+def _untempered(sample: Sample) -> Iterable[Variant]:
+    link = _link(sample)
+    if link.temperature == 1.0:
+        return
+    told = {"temperature": link.temperature}
+    flags = ("--temperature", "1")
+    yield Variant(change=lambda r: r.relinked(Link(1.0, link.softcap)), parameters=told, flags=flags)
+
+    def half(recipe: Recipe) -> Recipe:
+        bare = recipe.relinked(Link(1.0, link.softcap))
+        return bare.changed(chain=bare.chain / link.temperature)
+
+    yield Variant(change=half, parameters=told)
+
+
+def _tempered_unasked(sample: Sample) -> Iterable[Variant]:
+    """Yield the temperature that the entries outside the label ask for: log got is z/T and a constant."""
+    link, view = _link(sample), sample.probe
+    if link.temperature != 1.0:
+        return
+    recipe = view.recipe
+    with np.errstate(all="ignore"):
+        log_got, log_a = np.log(np.abs(recipe.got)), np.log(recipe.a)
+    chosen = (recipe.q == 0.0) & np.isfinite(log_got) & np.isfinite(log_a) & recipe.counted[:, None]
+    inverse = _pooled_slope(log_a, log_got, chosen)
+    if not 1e-3 < inverse < 1e3:
+        return
+    for temperature in dict.fromkeys((nice(1.0 / inverse), 1.0 / nice(inverse))):
+        if temperature == 1.0:
+            continue
+        flags = ("--temperature", f"{temperature:.12g}")
+        told = {"temperature": temperature}
+        other = Link(temperature, link.softcap)
+        yield Variant(change=_relinked(other), parameters=told, flags=flags)
+
+
+def _tempered_in_part(sample: Sample) -> Iterable[Variant]:
+    """Yield the same temperatures, but for the factor 1/T of the gradient."""
+    for each in _tempered_unasked(sample):
+        other = Link(each.parameters["temperature"], _link(sample).softcap)
+
+        def change(recipe: Recipe, other: Link = other) -> Recipe:
+            tempered = recipe.relinked(other)
+            return tempered.changed(chain=tempered.chain * other.temperature)
+
+        yield Variant(change=change, parameters=each.parameters)
+
+
+def _pooled_slope(x: Floats, y: Floats, chosen: Flags) -> float:
+    """Return the slope of y against x within rows, 0 where there is none."""
+    count = np.maximum(chosen.sum(axis=1, keepdims=True), 1)
+    x, y = np.where(chosen, x, 0.0), np.where(chosen, y, 0.0)
+    x = np.where(chosen, x - x.sum(axis=1, keepdims=True) / count, 0.0)
+    y = np.where(chosen, y - y.sum(axis=1, keepdims=True) / count, 0.0)
+    spread = float(np.sum(x * x))
+    return float(np.sum(x * y)) / spread if spread > 0.0 else 0.0
+
+
+def _uncapped(sample: Sample) -> Iterable[Variant]:
+    link = _link(sample)
+    if link.softcap is not None:
+        yield Variant(
+            change=lambda r: r.relinked(Link(link.temperature)), parameters={"softcap": link.softcap}
+        )
+
+
+def _capped_unasked(sample: Sample) -> Iterable[Variant]:
+    link = _link(sample)
+    if link.softcap is not None:
+        return
+    for cap in _CAPS:
+        other = Link(link.temperature, cap)
+        flags = ("--softcap", f"{cap:g}")
+        yield Variant(change=_relinked(other), parameters={"softcap": cap}, flags=flags, guessed=True)
+
+
+def _flat_cap(sample: Sample) -> Iterable[Variant]:
+    link = _link(sample)
+    if link.softcap is not None:
+        flat = np.array([[1.0 / link.temperature]])
+        yield Variant(
+            change=lambda r: r.changed(chain=np.repeat(flat, len(r.a), axis=0)),
+            parameters={"softcap": link.softcap},
+        )
+
+
+def _cap_after(sample: Sample) -> Iterable[Variant]:
+    link = _link(sample)
+    if link.softcap is None or link.temperature == 1.0:
+        return
+    cap = link.softcap
+
+    def change(recipe: Recipe) -> Recipe:
+        bent = np.tanh(recipe.logits / (link.temperature * cap))
+        return recipe.with_argument(cap * bent, (1.0 - bent**2) / link.temperature)
+
+    yield Variant(change=change, parameters={"softcap": cap})
+
+
+def _without_z(sample: Sample) -> Iterable[Variant]:
+    factor = sample.situation.problem.loss.z_loss
+    if factor:
+        told = {"z_loss": factor}
+        yield Variant(change=lambda r: r.changed(z_factor=0.0), parameters=told, flags=("--z-loss", "0"))
+
+
+def _wrong_z(sample: Sample) -> Iterable[Variant]:
+    factor = sample.situation.problem.loss.z_loss
+    for by, words in ((0.5, "the factor 2 of its derivative is missing"), (2.0, "it is there twice")):
+        if factor:
+            yield Variant(
+                change=partial(Recipe.changed, z_factor=factor * by),
+                parameters={"z_loss": factor, "words": words},
+                flags=("--z-loss", f"{factor * by:.12g}"),
+            )
+
+
+def _z_unasked(sample: Sample) -> Iterable[Variant]:
+    """Yield the z-loss that the sums of the rows ask for: they are 2 lambda lse, over s."""
+    situation, recipe = sample.situation, sample.probe.recipe
+    if situation.problem.loss.z_loss or situation.problem.loss.link.softcap is not None:
+        return
+    with np.errstate(all="ignore"):
+        s = recipe.upstream / recipe.divisor * recipe.chain[:, 0]
+        asked = recipe.got.sum(axis=1) / (2.0 * recipe.lse * s)
+    asked = asked[np.isfinite(asked) & recipe.counted & (recipe.lse != 0.0)]
+    factor = nice(float(np.median(asked))) if asked.size else 0.0
+    if factor > 0.0:
+        told = {"z_loss": factor}
+        flags = ("--z-loss", f"{factor:g}")
+        yield Variant(change=lambda r: r.retold(z_loss=factor), parameters=told, flags=flags)
+
+
+LINK = (
+    Bug(
+        "temperature-missing", CONVENTION, "softmax(z) - y",
+        "the logits are not divided by the temperature {temperature:g}",
+        "divide the logits by the temperature in the backward pass too, or leave --temperature out",
+        "link", _untempered,
+    ),
+    Bug(
+        "temperature-applied", CONVENTION, "(softmax(z/T) - y) / T",
+        "the logits are divided by a temperature of {temperature:.6g}, which softgrad was not told",
+        "leave the temperature out, or tell softgrad about it",
+        "link", _tempered_unasked,
+    ),
+    Bug(
+        "temperature-chain-missing", DEFECT, "softmax(z/T) - y, without 1/T",
+        "the logits are divided by a temperature of {temperature:.6g}, which softgrad was not told, and "
+        "their "
+        "gradient is not",
+        "divide the gradient by T as well, and pass --temperature {temperature:.6g}",
+        "link", _tempered_in_part,
+    ),
+    Bug(
+        "softcap-missing", DEFECT, "softmax(z/T) - y, without c tanh(z/c)",
+        "the softcap of {softcap:g} is missing",
+        "cap the logits in the backward pass too, or leave --softcap out",
+        "link", _uncapped,
+    ),
+    Bug(
+        "softcap-applied", CONVENTION, "(softmax(c tanh(z/c)) - y) (1 - tanh^2)",
+        "the logits are capped at {softcap:g}, which softgrad was not told",
+        "leave the softcap out, or tell softgrad about it",
+        "link", _capped_unasked,
+    ),
+    Bug(
+        "softcap-derivative-missing", DEFECT, "softmax(c tanh(z/c)) - y, without 1 - tanh^2",
+        "the derivative of the softcap, 1 - tanh^2(z/{softcap:g}), is missing",
+        "multiply the gradient by 1 - tanh^2(z/c)",
+        "link", _flat_cap,
+    ),
+    Bug(
+        "softcap-after-temperature", CONVENTION, "v = c tanh(z / (T c))",
+        "the softcap comes after the temperature",
+        "cap first and divide by the temperature then, as softgrad does, or divide the logits beforehand",
+        "link", _cap_after,
+    ),
+)  # fmt: skip
+
+Z_LOSS = (
+    Bug(
+        "zloss-missing", CONVENTION, "a - y, without 2 L lse a",
+        "the z-loss of {z_loss:g} is missing",
+        "add 2 L lse a to the gradient, or leave --z-loss out",
+        "z-loss", _without_z,
+    ),
+    Bug(
+        "zloss-factor", DEFECT, "a - y + L lse a",
+        "the z-loss has a wrong factor: {words}",
+        "its derivative is 2 L lse a",
+        "z-loss", _wrong_z,
+    ),
+    Bug(
+        "zloss-applied", CONVENTION, "a - y + 2 L lse a",
+        "a z-loss of {z_loss:g} is in the gradient, which softgrad was not told",
+        "leave the z-loss out, or tell softgrad about it",
+        "z-loss", _z_unasked,
+    ),
+)  # fmt: skip

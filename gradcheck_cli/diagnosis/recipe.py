@@ -1,0 +1,218 @@
+"""How a gradient is put together from its ingredients: a bug is a recipe with one of them changed.
+
+The right recipe of n rows, in the notation of ``numeric``:
+
+    s = upstream / divisor on rows that count, 0 elsewhere
+    dE/dz = (s (Q a - q) + zeta a) dv/dz,  zeta = 2 lambda lse upstream / z-divisor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.blocks import Tile
+from gradcheck_cli.diagnosis.situation import Situation
+from gradcheck_cli.numeric import cross_entropy
+from gradcheck_cli.numeric.cross_entropy import Loss
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Indices, Link
+from gradcheck_cli.refusals import Flags
+from gradcheck_cli.tensors import Rows
+
+Core = Callable[["Recipe"], tuple[Floats, Floats]]
+"""Gives (n, K) Q a - q, or what a bug makes of it, and the sum of the sizes of its terms."""
+
+Finish = Callable[["Recipe", Floats, Floats], tuple[Floats, Floats]]
+"""Does the same to the gradient itself, once it is put together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """The ingredients of some rows: (n, K) planes, (n,) arrays; and the way they are put together."""
+
+    situation: Situation
+    numbers: Indices  # the rows' own numbers
+    got: Floats  # what was exported, for bugs that can be read off it only
+    a: Floats
+    reach: Floats  # largest |v|
+    lse: Floats
+    chain: Floats  # dv/dz, broadcastable
+    labels: Indices  # stored label, or the likeliest class of a distribution
+    q: Floats
+    mass: Floats  # Q
+    upstream: Floats  # of ignored rows too
+    counted: Flags
+    divisor: float | Floats
+    z_factor: float  # lambda, 0 without z-loss
+    z_counted: Flags
+    loss: Loss
+    core: Core | None = None
+    finish: Finish | None = None
+    read: dict[str, Any] = field(default_factory=dict)  # what was read again, for this and changed recipes
+
+    @classmethod
+    def of(cls, situation: Situation, tile: Tile, rows: range, counted: Flags, got: Floats) -> Recipe:
+        """Return the right recipe of a tile's rows."""
+        problem, sums, planes = situation.problem, tile.at.sums, tile.planes
+        q = np.array(np.broadcast_to(tile.at.q.plane(), (len(rows), sums.classes)))
+        planes.put_pivot(q, tile.at.q.at_pivot)
+        chain = np.array([[1.0 / problem.loss.link.temperature]]) if planes.slope is None else planes.slope
+        return cls(
+            situation=situation,
+            numbers=np.arange(rows.start, rows.stop),
+            got=got,
+            a=np.ascontiguousarray(planes.a).copy(),
+            reach=sums.reach,
+            lse=sums.lse,
+            chain=np.ascontiguousarray(np.broadcast_to(chain, (len(rows), chain.shape[1]))).copy(),
+            labels=sums.pivot if problem.soft else situation.labels_of(rows),
+            q=q,
+            mass=tile.at.q.mass,
+            upstream=situation.upstream_of(rows),
+            counted=counted,
+            divisor=problem.divisor,
+            z_factor=problem.loss.z_loss,
+            z_counted=counted,
+            loss=problem.loss,
+        )
+
+    @staticmethod
+    def joined(recipes: Sequence[Recipe]) -> Recipe:
+        """Return the recipe of the rows of several."""
+        first = recipes[0]
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(each, name) for each in recipes]) for name in first._arrays()
+        }
+        return replace(first, read={}, **arrays)
+
+    def picked(self, places: list[int]) -> Recipe:
+        """Return the recipe of some of the rows, by their places here."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[places] for name in self._arrays()}
+        return replace(self, read={}, **arrays)
+
+    def _arrays(self) -> list[str]:
+        return [each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)]
+
+    @property
+    def places(self) -> Indices:
+        """Return 0 .. n-1."""
+        return np.arange(len(self.counted))
+
+    @property
+    def known(self) -> Flags:
+        """Return the rows whose stored label is a class."""
+        known: Flags = (self.labels >= 0) & (self.labels < self.a.shape[1])
+        return known
+
+    def gradient(self) -> tuple[Floats, Floats]:
+        """Return dE/dz and the sum of the sizes of its terms: (n, K) each."""
+        s = (self.upstream * self.counted / self.divisor)[:, None]
+        plane, size = standard(self) if self.core is None else self.core(self)
+        plane, size = s * plane, np.abs(s) * size
+        if self.z_factor:
+            zeta = 2.0 * self.z_factor * self.lse * self.upstream * self.z_counted
+            zeta = zeta / self.situation.problem.z_divisor
+            plane = plane + zeta[:, None] * self.a
+            size = size + np.abs(zeta)[:, None] * self.a
+        plane, size = plane * self.chain, size * np.abs(self.chain)
+        return (plane, size) if self.finish is None else self.finish(self, plane, size)
+
+    def dealt(self, labels: Indices, *, counted: Flags | None = None) -> Recipe:
+        """Return the recipe with other class labels; a label that is no class has no target: (n,)."""
+        classes = self.a.shape[1]
+        known = (labels >= 0) & (labels < classes)
+        of = np.where(known, labels, 0)
+        targets = cross_entropy.class_targets(of, classes, self.loss)
+        q = np.array(np.broadcast_to(targets.plane(), self.a.shape))
+        q[self.places, of] = targets.at_pivot
+        q[~known] = 0.0
+        return replace(
+            self, q=q, mass=targets.mass, labels=labels, counted=self.counted if counted is None else counted
+        )
+
+    def retold(self, **terms: Any) -> Recipe:
+        """Return the recipe under another loss: smoothing, class weights or z-loss replaced."""
+        loss = replace(self.loss, **terms)
+        told = replace(self, loss=loss, z_factor=loss.z_loss)
+        if not self.situation.problem.soft:
+            return told.dealt(told.labels)
+        t = self._stored(self.situation.problem.targets)
+        targets = cross_entropy.distribution_targets(t, self.labels, loss)
+        return replace(told, q=t, mass=targets.mass)
+
+    def relinked(self, link: Link) -> Recipe:
+        """Return the recipe with another softcap and temperature."""
+        z = self.logits
+        chain = np.full((len(z), 1), 1.0 / link.temperature)
+        if link.softcap is not None:
+            chain = (1.0 - np.tanh(z / link.softcap) ** 2) / link.temperature
+        return replace(self, loss=replace(self.loss, link=link)).with_argument(link.apply(z), chain)
+
+    def with_argument(self, v: Floats, chain: Floats) -> Recipe:
+        """Return the recipe whose softmax is taken of another argument v: (n, K)."""
+        top = v.max(axis=1, keepdims=True)
+        w = np.exp(v - top)
+        total = w.sum(axis=1, keepdims=True)
+        finite = np.where(np.isfinite(v), np.abs(v), 0.0)
+        lse = (top + np.log(total))[:, 0]
+        return replace(self, a=w / total, chain=chain, lse=lse, reach=finite.max(axis=1))
+
+    @property
+    def logits(self) -> Floats:
+        """Return the logits as they are stored: (n, K)."""
+        if "logits" not in self.read:
+            self.read["logits"] = self._stored(self.situation.problem.logits)
+        read: Floats = self.read["logits"]
+        return read
+
+    def _stored(self, rows: Rows) -> Floats:
+        """Return the rows' numbers of a tensor of the logits' shape: (n, K)."""
+        found = np.empty_like(self.a)
+        for start, stop in _runs(self.numbers):
+            first = int(self.numbers[start])
+            rows.read(first, first + stop - start, found[start:stop])
+        return found
+
+    def labels_beside(self, offset: int) -> Indices:
+        """Return the stored labels of the rows so far down, -1 beyond the ends: (n,)."""
+        key = f"labels {offset:+d}"
+        if key not in self.read:
+            found = []
+            for start, stop in _runs(self.numbers):
+                first = int(self.numbers[start]) + offset
+                found.append(self.situation.labels_of(range(first, first + stop - start)))
+            self.read[key] = np.concatenate(found)
+        beside: Indices = self.read[key]
+        return beside
+
+    def then(self, finish: Finish) -> Recipe:
+        """Return the recipe with one thing more done to the gradient at the end."""
+        before = self.finish
+
+        def both(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
+            if before is not None:
+                plane, size = before(recipe, plane, size)
+            return finish(recipe, plane, size)
+
+        return replace(self, finish=both)
+
+    def changed(self, **ingredients: Any) -> Recipe:
+        """Return the recipe with some ingredients replaced."""
+        return replace(self, **ingredients)
+
+
+def standard(recipe: Recipe) -> tuple[Floats, Floats]:
+    """Return Q a - q, and Q a + q."""
+    pulled = recipe.mass[:, None] * recipe.a
+    return pulled - recipe.q, pulled + recipe.q
+
+
+def _runs(numbers: Indices) -> list[tuple[int, int]]:
+    """Return where runs of consecutive numbers start and stop."""
+    cuts = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
+    return list(pairwise(cuts))

@@ -1,0 +1,222 @@
+"""Which hypotheses explain the sample: single bugs first, then two at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from gradcheck_cli.diagnosis.bug import CONVENTION, Suspect, suspects
+from gradcheck_cli.diagnosis.catalogue import CHANGES
+from gradcheck_cli.diagnosis.fit import Range, factors, holds
+from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
+from gradcheck_cli.diagnosis.recipe import Recipe
+from gradcheck_cli.diagnosis.sample import Sample
+from gradcheck_cli.diagnosis.scale import SCALES
+from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
+from gradcheck_cli.diagnosis.view import View
+from gradcheck_cli.numeric.precision import Floats
+
+_PREFILTER_ROWS, _PREFILTER_ENTRIES = 6, 1 << 13  # that pairs are tried on first
+_WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
+_BETTER = 0.5  # of the failing entries' error must go
+_ALONE = frozenset({"finish"})  # slots whose bugs are not tried together with others
+_RIVALS = (frozenset({"softmax", "chain"}), frozenset({"softmax", "link"}))
+
+Interval = tuple[float, float]
+Ranges = Callable[[int], tuple[Range, Range | None]]
+"""The factors that bring one of the sample's views in line, tightly and loosely."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """A hypothesis that explains every entry of the sample."""
+
+    hypothesis: Hypothesis
+    interval: Interval  # factors that the data leaves open
+    loose: bool  # only with 16-bit arithmetic admitted
+
+    @property
+    def rank(self) -> tuple[int, bool, bool]:
+        """Return the key by which explanations are sorted: few bugs, specific and tight ones first."""
+        parts = self.hypothesis.suspects
+        return len(parts), any(each.bug.general for each in parts), self.loose
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """The explanations of the sample, best first, and the factor of all entries if there is one."""
+
+    explanations: tuple[Explanation, ...]
+    factor: Interval | None
+
+
+def solve(sample: Sample) -> Solution:
+    """Return what explains the sample."""
+    return _Solver(sample).solution()
+
+
+class _Solver:
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self.scales = suspects(SCALES, sample)
+        self.rows = suspects(ROW_FACTORS, sample)
+        with np.errstate(all="ignore"):
+            self.changes = suspects(CHANGES, sample)
+        self.factor: Interval | None = None
+
+    def solution(self) -> Solution:
+        """Try single changes and then pairs, each with every factor of rows and of all."""
+        with np.errstate(all="ignore"):
+            singles = [(each,) for each in self.changes]
+            found = self._explanations([(), *(each for each in singles if not each[0].bug.costly)])
+            found = found or self._explanations([each for each in singles if each[0].bug.costly])
+            if not found:
+                found = self._explanations(self._pairs())
+        return Solution(tuple(sorted(found, key=lambda each: each.rank)), self.factor)
+
+    def _explanations(self, sets: Sequence[tuple[Suspect, ...]]) -> list[Explanation]:
+        return [each for changes in sets for each in self._of(changes)]
+
+    def _of(self, changes: tuple[Suspect, ...]) -> Iterator[Explanation]:
+        """Yield what explains the sample with these changes of the recipe."""
+        seen: list[tuple[Range, Range | None]] = []
+
+        def ranges(place: int) -> tuple[Range, Range | None]:
+            if place == len(seen):
+                view = self.sample.views[place]
+                seen.append(factors(view, apply(changes, view.recipe)))
+            return seen[place]
+
+        for row in (None, *self.rows):
+            for loose in (False, True):
+                interval = self._common(ranges, row, loose=loose)
+                if interval is None:
+                    continue
+                yield from self._named(changes, row, interval, loose=loose)
+                break
+
+    def _common(self, ranges: Ranges, row: Suspect | None, *, loose: bool) -> Interval | None:
+        """Return the factors that all views leave open, or None."""
+        low, high = -np.inf, np.inf
+        for place, view in enumerate(self.sample.views):
+            tight, wide = ranges(place)
+            found = wide if loose else tight
+            if found is None:
+                return None
+            if row is not None and row.variant.factor is not None:
+                found = found.divided(row.variant.factor(view.recipe))
+            lowest, highest = found.common
+            low, high = max(low, lowest), min(high, highest)
+            if not holds((low, high)):
+                return None
+        return low, high
+
+    def _named(
+        self, changes: tuple[Suspect, ...], row: Suspect | None, interval: Interval, *, loose: bool
+    ) -> Iterator[Explanation]:
+        low, high = interval
+        if low <= 0.0 <= high:  # nothing at all explains it as well
+            return
+        bare = not changes and row is None
+        matching: list[Suspect | None] = [None]
+        if not low <= 1.0 <= high:
+            if bare and not loose:
+                self.factor = interval
+            vague = max(abs(low), abs(high)) > _WIDEST * min(abs(low), abs(high))
+            matching = [] if vague else [s for s in self.scales if low <= (s.variant.value or 0.0) <= high]
+        elif bare:
+            return
+        for scale in matching:
+            hypothesis = Hypothesis(changes, row, scale)
+            if not _plausible(hypothesis, loose=loose) or (loose and self.factor is not None):
+                continue
+            if self._improves(hypothesis) and self._shows(hypothesis):
+                yield Explanation(hypothesis, interval, loose)
+
+    def _improves(self, hypothesis: Hypothesis) -> bool:
+        """Tell whether the prediction is nearer than the right answer: by half where it fails, and in sum."""
+        errors = np.sum([_errors(view, hypothesis) for view in self.sample.views], axis=0)
+        failing_left, failing_before, left, before = errors
+        return bool(failing_left <= _BETTER * failing_before and failing_before > 0.0 and left <= before)
+
+    def _shows(self, hypothesis: Hypothesis) -> bool:
+        """Tell whether enough numbers agree: two for each bug, and one more.
+
+        A single number is what too many formulas give.
+        """
+        seen = 0
+        for view in self.sample.views:
+            seen += _numbers(view, hypothesis)
+            if seen > 2 * len(hypothesis.suspects):
+                return True
+        return False
+
+    def _pairs(self) -> list[tuple[Suspect, ...]]:
+        """Return the pairs of changes that the first rows do not refute."""
+        view = self.sample.probe
+        rows = max(1, min(_PREFILTER_ROWS, _PREFILTER_ENTRIES // self.sample.situation.classes))
+        first = view.picked(list(range(min(rows, len(view.counted)))))
+        known = [each.variant.factor(first.recipe) for each in self.rows if each.variant.factor]
+        by = np.stack([np.ones(len(first.counted)), *known])
+        changed = {id(each): apply((each,), first.recipe) for each in self.changes}
+        return [
+            pair
+            for pair in combinations(self.changes, 2)
+            if _together(pair) and _stands(first, apply(pair[1:], changed[id(pair[0])]), by)
+        ]
+
+
+def _stands(view: View, recipe: Recipe, by: Floats) -> bool:
+    """Tell whether some factor brings a recipe in line with a view; `by` holds those of rows: (m, n)."""
+    return any(found is not None and found.divided(by).possible.any() for found in factors(view, recipe))
+
+
+def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, float]:
+    """Return the error of the prediction and of the right answer, in failing entries and in all.
+
+    An entry that is no number counts 1 where it is not predicted.
+    """
+    plane, _ = hypothesis.predict(view.recipe)
+    same = (view.got == plane) | (np.isnan(view.got) & np.isnan(plane))
+    left, before = np.abs(view.got - plane), np.abs(view.got - view.right)
+    left, before = np.where(same, 0.0, left), np.where(view.got == view.right, 0.0, before)
+    left, before = (np.where(np.isfinite(each), each, 1.0) for each in (left, before))
+    failing = view.failing
+    return float(left[failing].sum()), float(before[failing].sum()), float(left.sum()), float(before.sum())
+
+
+def _numbers(view: View, hypothesis: Hypothesis) -> int:
+    """Return how many entries are predicted that could be told from 0 (or are predicted to be NaN)."""
+    plane, size = hypothesis.predict(view.recipe)
+    allowed = slack(hypothesis.changed(view.recipe), plane, size)
+    return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (allowed.scaled + allowed.floor))))
+
+
+def _together(pair: tuple[Suspect, ...]) -> bool:
+    slots = frozenset(each.bug.slot for each in pair)
+    if len(slots) < 2 or slots & _ALONE or any(slots <= rivals for rivals in _RIVALS):
+        return False
+    return not any(each.bug.general or each.variant.guessed for each in pair)
+
+
+def _plausible(hypothesis: Hypothesis, *, loose: bool) -> bool:
+    """Tell whether there are two bugs at most, besides what the loss is divided by.
+
+    16-bit arithmetic excuses so much that only one bug can be told through it.
+    """
+    conventions = sum(
+        each.bug.kind == CONVENTION and each.bug.slot == "scale" for each in hypothesis.suspects
+    )
+    return len(hypothesis.suspects) - conventions <= (1 if loose else 2)
+
+
+def distinct(explanations: Sequence[Explanation]) -> list[Explanation]:
+    """Return the explanations without those that name the same bugs as an earlier one."""
+    found: dict[tuple[str, ...], Explanation] = {}
+    for each in explanations:
+        found.setdefault(each.hypothesis.codes, each)
+    return list(found.values())

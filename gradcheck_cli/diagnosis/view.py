@@ -1,0 +1,156 @@
+"""Some rows of the problem as dense arrays, beside what was exported for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.blocks import Block, Grid, Room, Tile, work_out
+from gradcheck_cli.bounds import ACCEPTED, Ladder
+from gradcheck_cli.diagnosis.recipe import Recipe
+from gradcheck_cli.diagnosis.situation import Situation
+from gradcheck_cli.numeric import half
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.refusals import Flags
+
+_ARRAYS = ("counted", "got", "right", "allowed", "own_a", "pivot")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Rows of a problem, mostly consecutive ones: (n, K) planes in C order, (n,) arrays."""
+
+    situation: Situation
+    rows: range
+    counted: Flags
+    got: Floats
+    right: Floats
+    allowed: Floats
+    recipe: Recipe
+    own_a: Floats  # the label's probability, or that of the likeliest class
+    pivot: Indices
+    columns: Indices | None = None  # those that hypotheses are tried on, where there are very many
+
+    @cached_property
+    def failing(self) -> Flags:
+        """Return the entries that the check refuses."""
+        with np.errstate(all="ignore"):
+            wrong: Flags = ~(np.abs(self.got - self.right) <= self.allowed)
+        wrong &= ~((self.got == self.right) & np.isinf(self.got))
+        return wrong
+
+    @cached_property
+    def finite(self) -> Flags:
+        """Return the entries that were exported as a number."""
+        return np.isfinite(self.got)
+
+    def narrowed(self, most: int) -> View:
+        """Return the view with the columns to try hypotheses on, if there are more than so many.
+
+        Those of labels and of failures, the likeliest, the ends, and some spread evenly.
+        """
+        classes = self.got.shape[1]
+        if classes <= most:
+            return self
+        failing = np.flatnonzero(self.failing.any(axis=0))
+        spread = [each[:: max(1, len(each) // (most // 8))] for each in (failing, np.arange(classes))]
+        ends = np.concatenate([np.arange(64), np.arange(classes - 64, classes)])
+        chosen = np.unique(np.concatenate([self.pivot, self.right.argmax(axis=1), *spread, ends]))
+        return replace(self, columns=chosen)
+
+    def picked(self, places: list[int]) -> View:
+        """Return the view of some of the rows, by their places here."""
+        cut: dict[str, Any] = {name: getattr(self, name)[places] for name in _ARRAYS}
+        return replace(self, recipe=self.recipe.picked(places), **cut)
+
+
+def views_of(situation: Situation, block: Block) -> Iterator[View]:
+    """Yield a block's tiles as views."""
+    slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
+    ladder = Ladder(block.at, situation.export, slope)
+    for tile in block.tiles():
+        rows = range(tile.start, tile.stop)
+        got = np.empty((len(rows), situation.classes))
+        situation.export.rows.read(rows.start, rows.stop, got)
+        counted = block.counted[tile.rows]
+        yield View(
+            situation=situation,
+            rows=rows,
+            counted=counted,
+            got=got,
+            right=np.ascontiguousarray(tile.g).copy(),
+            allowed=allowed(situation, tile, ladder, got),
+            recipe=Recipe.of(situation, tile, rows, counted, got),
+            own_a=tile.at.sums.own_a,
+            pivot=tile.at.sums.pivot,
+        )
+
+
+def allowed(situation: Situation, tile: Tile, ladder: Ladder, got: Floats) -> Floats:
+    """Return what the check allows each entry of a tile: (n, K).
+
+    The one place where the diagnosis asks for the bounds of the check.
+    """
+    expected, export = tile.g, situation.export
+    error, work, out = (tile.plane(each) for each in (tile.room.error, tile.room.work, tile.room.allowed))
+    if situation.tolerance is not None:
+        return np.ascontiguousarray(situation.tolerance.spread(expected, out)).copy()
+    bound = ladder.bound(ACCEPTED)
+    bound.allowance.part(tile.rows).outside_pivot(tile.at, tile.planes, expected, out, work)
+    tile.planes.put_pivot(out, bound.own[tile.rows])
+    if export.flushes:
+        np.maximum(out, export.grid.smallest_normal, out=out, where=got == 0.0)
+    if export.native is not None:
+        out += half.native_error(tile.at, tile.planes, export.native, expected, (error, work))
+    return np.ascontiguousarray(out).copy()
+
+
+class Rows:
+    """Views of any rows of a problem, worked out as they are asked for."""
+
+    def __init__(self, situation: Situation, most: int) -> None:
+        """Make room for views of at most so many rows."""
+        problem = situation.problem
+        self.situation = situation
+        self.grid = Grid(problem.rows, most, most)
+        self.room = Room.of(problem, self.grid, depth=True)
+
+    def view(self, rows: range) -> View:
+        """Return the view of some consecutive rows."""
+        with np.errstate(all="ignore"):
+            block = work_out(self.situation.problem, rows, self.grid, self.room)
+            (view,) = views_of(self.situation, block)
+            return view
+
+    def gathered(self, chosen: list[int], most: int) -> Iterator[View]:
+        """Yield views that hold the chosen rows, in their order, of at most so many rows each."""
+        for start in range(0, len(chosen), most):
+            yield joined(
+                [self.view(run) for run in _runs(chosen[start : start + most], len(self.grid.numbers))]
+            )
+
+
+def _runs(rows: list[int], most: int) -> list[range]:
+    """Return the rows as runs of consecutive ones."""
+    runs: list[range] = []
+    for row in rows:
+        if runs and runs[-1].stop == row and len(runs[-1]) < most:
+            runs[-1] = range(runs[-1].start, row + 1)
+        else:
+            runs.append(range(row, row + 1))
+    return runs
+
+
+def joined(views: list[View]) -> View:
+    """Return one view of the rows of several; its range is that of the first."""
+    if len(views) == 1:
+        return views[0]
+    parts: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in views]) for name in _ARRAYS
+    }
+    return replace(views[0], recipe=Recipe.joined([each.recipe for each in views]), **parts)

@@ -1,0 +1,1 @@
+"""The catalogue against gradients that are wrong on purpose."""
