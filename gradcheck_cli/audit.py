@@ -22,8 +22,19 @@ from gradcheck_cli.problem import Problem
 
 _FORWARD_ENTRIES = 1 << 13  # entries recomputed at most, but one whole row at least
 _MOVED_LOGITS = 1 << 18  # logits read for brute-force differences at most, but one entry at least
-_ENTRIES = 24  # partial derivatives audited where they are cheap
-_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much of a problem is audited, where that is cheap."""
+
+    rows: int = 8
+    entries: int = 24  # partial derivatives
+
+
+WHOLE = Extent()
+ONE_OF_MANY = Extent(rows=1, entries=2)
+"""For one small problem of a batch: ten thousand of them are a large sample together."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +45,13 @@ class Audit:
     differences: Finding
 
 
-def audit(problem: Problem, seed: int, top: int) -> Audit:
+def audit(problem: Problem, seed: int | str, top: int, extent: Extent = WHOLE) -> Audit:
     """Return the audit of a seeded sample: the same for every block size and number of processes."""
     rng = random.Random(seed)  # a sample, no secret; numpy.random is slow to import
     forward, differences = Finding(), Finding()
-    again = max(1, min(problem.rows, _ROWS, _FORWARD_ENTRIES // problem.classes))
-    moved = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * problem.classes)))
-    rows = sample_rows(rng, problem, max(again, min(moved, _ROWS)))
+    again = max(1, min(problem.rows, extent.rows, _FORWARD_ENTRIES // problem.classes))
+    moved = max(1, min(extent.entries, _MOVED_LOGITS // (4 * problem.classes)))
+    rows = sample_rows(rng, problem, max(again, min(moved, extent.rows)))
     grid = Grid(problem.rows, 1, 1)
     room = Room.of(problem, grid, depth=True)
     with np.errstate(all="ignore"):
@@ -56,10 +67,21 @@ def audit(problem: Problem, seed: int, top: int) -> Audit:
 
 
 def sample_rows(rng: random.Random, problem: Problem, size: int) -> list[int]:
-    """Return different rows, one that counts and the last among them, in random order."""
+    """Return different rows, one that counts and the last among them, in random order; one alone counts."""
+    if size == 1 and _counts(problem, row := rng.randrange(problem.rows)):
+        return [row]
     drawn = [rng.randrange(problem.rows) for _ in range(4 * size)]
     chosen = list(dict.fromkeys([problem.first_counted, problem.rows - 1, *drawn]))[:size]
     return rng.sample(chosen, len(chosen))
+
+
+def _counts(problem: Problem, row: int) -> bool:
+    """Tell whether a row is not ignored."""
+    if problem.soft:
+        return True
+    label = np.empty(1, dtype=np.int64)
+    problem.targets.read(row, row + 1, label)
+    return bool(label[0] != problem.ignore_index)
 
 
 def recomputed(tile: Tile, top: int) -> Finding:

@@ -19,6 +19,7 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Comparison, Tolerance
 from gradcheck_cli.engine import (
     Examination,
+    Examiner,
     Order,
     Progress,
     comparisons_for,
@@ -55,12 +56,14 @@ LEAST_KEPT = 8
 """Worst entries that are kept, however few are to be shown: the diagnosis begins with them."""
 
 
-def check(
+def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kept and spread
     tensors: Mapping[str, Tensor],
     scalars: Mapping[str, Scalar],
     settings: Settings,
     progress: Progress = silent,
     save_to: str | None = None,
+    *,
+    examiner: Examiner = examine,
 ) -> Outcome:
     """Return what checking the exported tensors against the truth shows.
 
@@ -77,6 +80,8 @@ def check(
         Shows how far it is; silent by default.
     save_to
         A folder for a few failing rows, if any fail.
+    examiner
+        Goes through the rows; by default processes of this machine.
 
     Raises
     ------
@@ -85,16 +90,8 @@ def check(
     """
     began = time.perf_counter()
     problem = pose(tensors, scalars, settings)
-    tolerance, stated = Tolerance.asked(settings.rtol, settings.atol), problem.stated_loss
-    difference, more = _studied(settings)
-    task = Task(
-        problem,
-        (*comparisons_for(problem, tolerance, difference), *more),
-        None if stated is None else stated.arithmetic,
-        Grid.of(problem),
-    )
-    order = Order(task, max(settings.top, LEAST_KEPT), settings.seed, progress)
-    examination = examine(order, settings.threads or processors())
+    tolerance, order = Tolerance.asked(settings.rtol, settings.atol), order_of(problem, settings, progress)
+    examination = examiner(order, settings.threads or processors())
     own = _own(problem, examination, settings)
     exported = _exported(problem, examination, tolerance)
     if any(each.verdict is not Verdict.PASS for each in own):
@@ -118,6 +115,19 @@ def check(
         saved=saved(case, save_to),
         seconds=time.perf_counter() - began,
     )
+
+
+def order_of(problem: Problem, settings: Settings, progress: Progress = silent) -> Order:
+    """Return what is to be done to a problem, by one process or by many."""
+    tolerance, stated = Tolerance.asked(settings.rtol, settings.atol), problem.stated_loss
+    difference, more = _studied(settings)
+    task = Task(
+        problem,
+        (*comparisons_for(problem, tolerance, difference), *more),
+        None if stated is None else stated.arithmetic,
+        Grid.of(problem),
+    )
+    return Order(task, max(settings.top, LEAST_KEPT), settings.seed, progress)
 
 
 def _own(problem: Problem, examination: Examination, settings: Settings) -> list[Check]:
@@ -228,14 +238,17 @@ def _placing(
     problem: Problem, *, rows_only: bool = False
 ) -> Callable[[Entry], tuple[tuple[int, ...], int | None]]:
     """Return what turns a row and column into an index of the logits' layout and the row's label."""
+    labels: dict[int, int] = {}  # by row: the worst entries often share theirs
 
     def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
         index = problem.logits.index_of(entry.row, None if rows_only else entry.column)
         if problem.soft:
             return index, None
-        label = np.empty(1, dtype=np.int64)
-        problem.targets.read(entry.row, entry.row + 1, label)
-        return index, int(label[0])
+        if entry.row not in labels:
+            label = np.empty(1, dtype=np.int64)
+            problem.targets.read(entry.row, entry.row + 1, label)
+            labels[entry.row] = int(label[0])
+        return index, labels[entry.row]
 
     return place
 

@@ -7,14 +7,14 @@ number of processes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.audit import audit
+from gradcheck_cli.audit import ONE_OF_MANY, WHOLE, Extent, audit
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Comparison, Exported, Tolerance
 from gradcheck_cli.errors import InputError
@@ -32,6 +32,9 @@ _WORTH_A_PROCESS = 1 << 19
 
 AUDITED = ("forward", "audit")
 """The checks that are made on a sample."""
+
+_SMALL = 1 << 14
+"""Entries below which the audit of a problem takes most of its time."""
 
 Progress = Callable[[int, Callable[[], int]], AbstractContextManager[None]]
 """Shows the progress of so many rows while it is open, asking how many are done."""
@@ -152,8 +155,10 @@ class Order:
 
     task: Task
     top: int
-    seed: int
+    seed: int | str
     progress: Progress = silent
+    extent: Extent = WHOLE  # of the audit
+    glance: bool = True  # before every entry is compared in full, where the problem admits it
 
     @property
     def stride(self) -> int:
@@ -182,7 +187,7 @@ class Order:
 
     def walk(self, tallies: Tallies) -> Walk:
         """Return the fastest walk that the task admits."""
-        return walk(self.task, tallies)
+        return walk(self.task, tallies, glance=self.glance)
 
     @property
     def asides(self) -> tuple[str, ...]:
@@ -192,10 +197,14 @@ class Order:
     def aside(self) -> dict[str, Finding]:
         """Return what the audit finds; nothing where a row cannot be worked out: the walk names the first."""
         try:
-            found = audit(self.task.problem, self.seed, self.top)
+            found = audit(self.task.problem, self.seed, self.top, self.extent)
         except InputError:
             return {name: Finding() for name in AUDITED}
         return dict(zip(AUDITED, (found.forward, found.differences), strict=True))
+
+
+Examiner = Callable[[Order, int], Examination]
+"""Goes through the rows of a problem, with as many processes as may be used here."""
 
 
 def comparisons_for(
@@ -244,6 +253,34 @@ def examine(job: Job, processes: int) -> Examination:
     for record in records[1:]:
         examination = examination.merge(Examination.of_record(record), job.top)
     return examination
+
+
+def examine_one_of_many(order: Order, processes: int) -> Examination:
+    """Return the findings on all rows of one case of a batch: a small one is audited in passing.
+
+    What is fast for many rows costs a small problem more than it saves: a glance before every entry is
+    compared, a queue, and findings written down for another process.
+    """
+    problem = order.task.problem
+    if order.work >= _SMALL:
+        return examine(order, processes)
+    name = "/".join(problem.logits.tensor.path.split("/")[-2:])  # another row in each case
+    order = replace(order, extent=ONE_OF_MANY, seed=f"{order.seed} {name}", glance=False)
+    return examine_some(order, range(1 + order.grid.blocks))
+
+
+def examine_some(order: Order, pieces: Iterable[int]) -> Examination:
+    """Return the findings on some pieces of the work: 0 is the audit, the others are blocks of rows.
+
+    Raises
+    ------
+    InputError
+        As :func:`examine`.
+    """
+    try:
+        return _work(order, iter(pieces), Counter(1))
+    except FailedPiece as failure:
+        raise InputError(str(failure)) from failure
 
 
 def _work(job: Job, pieces: Iterator[int], counter: Counter) -> Examination:

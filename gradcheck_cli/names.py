@@ -12,6 +12,12 @@ USUAL = {
     "grad-probs": ("grad_probs", "probs_grad", "dprobs"),
     "upstream": ("upstream",),
     "class-weights": ("class_weights",),
+    "inputs": ("inputs",),
+    "weight": ("weight",),
+    "bias": ("bias",),
+    "grad-weight": ("grad_weight", "weight_grad", "dweight"),
+    "grad-bias": ("grad_bias", "bias_grad", "dbias"),
+    "grad-inputs": ("grad_inputs", "inputs_grad", "dinputs"),
 }
 """By role, what exporters call it; capitals do not count, and - is as good as _."""
 

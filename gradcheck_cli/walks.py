@@ -71,9 +71,9 @@ class Walk(Protocol):
         """Finish what was begun; return the total loss if it was asked for."""
 
 
-def walk(task: Task, tallies: Mapping[str, Tally]) -> Walk:
-    """Return the fastest walk that a task admits."""
-    return _AtAGlance(task, tallies) if task.plain else _Closely(task, tallies)
+def walk(task: Task, tallies: Mapping[str, Tally], *, glance: bool = True) -> Walk:
+    """Return the fastest walk that a task admits; for very few rows that is one without a glance."""
+    return _AtAGlance(task, tallies) if glance and task.plain else _Closely(task, tallies)
 
 
 class _Closely:

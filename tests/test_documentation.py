@@ -16,6 +16,8 @@ from gradcheck_cli.cli import COMMANDS as NAMES
 from gradcheck_cli.cli import softgrad
 from gradcheck_cli.inspection import Holding, Inspection
 from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Worst
+from gradcheck_cli.reading import Reading
+from gradcheck_cli.settings import Settings, flag_of
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
@@ -73,6 +75,16 @@ def _entries(source: str) -> dict[str, str]:
     return found
 
 
+def _page_entries(name: str) -> dict[str, str]:
+    """Return what the page of a command says by flag; the options of a case stand in the page of check."""
+    own = _entries(_source(_page(name)))
+    if name != "batch":
+        return own
+    cases = {flag_of(each.name) for record in (Settings, Reading) for each in fields(record)}
+    cases.add("--no-header")
+    return {flag: told for flag, told in _entries(_source(_page("check"))).items() if flag in cases} | own
+
+
 def _default_told(text: str) -> str | None:
     """Return the word or number after ``Default:``, or after ``default`` in the cell of a table."""
     match = re.search(r"\bdefault:?\s+`?([^\s,;`|)\]]+)", text, re.IGNORECASE)
@@ -123,7 +135,7 @@ def test_help_tells_what_each_option_is_for(name: str, option: click.Option) -> 
 
 @every_option
 def test_man_page_has_an_entry_for_each_flag(name: str, option: click.Option) -> None:
-    entries = _entries(_source(_page(name)))
+    entries = _page_entries(name)
     for flag in (*option.opts, *option.secondary_opts):
         assert entries.get(flag, "").strip(), f"{_page(name).name} says nothing about {flag}"
 
@@ -131,7 +143,7 @@ def test_man_page_has_an_entry_for_each_flag(name: str, option: click.Option) ->
 @every_option
 def test_man_page_tells_each_default(name: str, option: click.Option) -> None:
     default = _default(option, COMMANDS[name])
-    told = _default_told(_entries(_source(_page(name)))[option.opts[-1]])
+    told = _default_told(_page_entries(name)[option.opts[-1]])
     if default is not None:
         assert _same(told, default), f"{option.opts[-1]}: default {default}, but the page tells {told}"
     elif _default_told(option.help or "") is not None:
@@ -142,7 +154,7 @@ def test_man_page_tells_each_default(name: str, option: click.Option) -> None:
 
 @every_option
 def test_man_page_names_each_choice_at_its_option(name: str, option: click.Option) -> None:
-    entry = _entries(_source(_page(name)))[option.opts[-1]]
+    entry = _page_entries(name)[option.opts[-1]]
     named = re.findall(r"^\.(?:It )?Cm (\S+)", entry, re.MULTILINE)
     assert sorted(_choices(option)) == sorted(named if _choices(option) else [])
 
@@ -247,7 +259,7 @@ def test_man_page_is_clean_under_mandoc(name: str) -> None:
 
 @every_option
 def test_each_option_is_in_the_readme_or_the_man_page(name: str, option: click.Option) -> None:
-    both = README.read_text(encoding="utf-8") + "\n".join(_entries(_source(_page(name))))
+    both = README.read_text(encoding="utf-8") + "\n".join(_page_entries(name))
     assert re.search(rf"(?<![\w-]){option.opts[-1]}(?![\w-])", both)
 
 

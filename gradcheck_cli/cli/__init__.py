@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from gradcheck_cli.cli.configuration import configured
 from gradcheck_cli.cli.exits import run
 
 COMMANDS = {
@@ -20,6 +21,8 @@ COMMANDS = {
     "jacobian": "The Jacobian of one row's softmax.",
     "sweep": "Finite differences: error against step.",
     "mutate": "Would the known bugs be caught in this data?",
+    "batch": "Many cases: folders, bundles, a manifest.",
+    "merge": "Shard results: one report.",
     "inspect": "What is in a tensor file.",
 }
 """Each command with a word on it; it is in the module of its name, which is imported when it is called."""
@@ -75,8 +78,10 @@ class Commands(click.Group):
     epilog=EPILOG,
 )
 @click.version_option(package_name="softgrad", message="softgrad %(version)s")
-def softgrad() -> None:
+@click.pass_context
+def softgrad(ctx: click.Context) -> None:
     """Tell whether an exported softmax / cross-entropy gradient is right."""
+    ctx.obj, ctx.default_map = configured(softgrad)
 
 
 def main() -> NoReturn:

@@ -10,13 +10,17 @@ import click
 
 from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
+    FORMATS,
     GroupedCommand,
     GroupedOption,
     file_option,
     output_options,
     reading_options,
+    report_option,
     settings_options,
+    show_settings_option,
 )
+from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import handed_in, manner_of, reading_of, refuse_empty_name, refuse_idle
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.settings import LOSS, Settings
@@ -50,8 +54,8 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
-@click.argument("logits")
-@click.argument("labels", required=False)
+@click.argument("logits", type=click.Path())
+@click.argument("labels", type=click.Path(), required=False)
 @file_option("--grad", "Gradient of the loss at the logits.", group=EXPORTED)
 @file_option("--probs", "Softmax of the logits.", group=EXPORTED)
 @file_option("--log-probs", "Log-softmax of the logits.", group=EXPORTED)
@@ -75,12 +79,15 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
     "--save-failure", "save_to", cls=GroupedOption, metavar="DIR",
     help="Write a few failing rows to a folder, with a command line that fails on them alone.",
 )  # fmt: skip
-@output_options("table", "json", "jsonl")
+@output_options(*FORMATS)
+@report_option
+@show_settings_option
 def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
     labels: str | None,
     *,
     form: str,
+    report: tuple[str, ...],
     quiet: int,
     verbose: bool,
     color: str,
@@ -98,8 +105,11 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
     files |= handed_in(ROLES[2:], typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
+    options = dict(typed)
     reading = reading_of(typed)
-    outcome = _checked(files, Settings(**typed), reading, save_to)
+    with Reports(report, "check", files, options) as reports:
+        outcome = _checked(files, Settings(**typed), reading, save_to)
+        reports.write(outcome)
     show(outcome, manner)
     return outcome.exit_code
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,8 +44,14 @@ def show(outcome: Outcome, manner: Manner) -> None:
 
 def put(text: str, *, for_people: bool) -> None:
     """Write a whole report to standard output."""
+    pour([text], for_people=for_people)
+
+
+def pour(pieces: Iterable[str], *, for_people: bool) -> None:
+    """Write a report to standard output, piece by piece, as :func:`show` says."""
     try:
-        sys.stdout.write(text)
+        for piece in pieces:
+            sys.stdout.write(piece)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -66,13 +72,14 @@ def _text(outcome: Outcome, manner: Manner) -> str:
         lines = curves.csv(outcome) if outcome.curves else matrix.csv(outcome)
         return "\n".join(lines) + "\n"
     if manner.form != "table":
-        from gradcheck_cli.report.document import to_json, to_jsonl  # noqa: PLC0415
+        from gradcheck_cli.report.single import single  # noqa: PLC0415
 
-        return (to_json if manner.form == "json" else to_jsonl)(outcome) + "\n"
+        return "".join(single(manner.form, outcome))
     return _table(outcome, manner)
 
 
 def _table(outcome: Outcome, manner: Manner) -> str:
+    """Return the report as the terminal should get it; a pipe gets it as wide as it needs to be."""
     from gradcheck_cli.report.table import render  # noqa: PLC0415 - start-up
 
     return painted(

@@ -37,7 +37,7 @@ EXPORTED = "What the exporter wrote, each judged against the truth"
 JUDGED = ("grad-weight", "grad-bias", "grad-inputs", "grad", "logits")
 GIVEN = ("weight", "bias", "upstream", "class-weights")
 
-_LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 PLACES = ("inputs", "labels")
 
@@ -102,7 +102,7 @@ def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading) 
     The work is spread over processes, and a matrix product that is spread over threads in each of them is
     several times slower, so the libraries behind NumPy are asked for one, unless the user set them.
     """
-    for each in _LIBRARIES:
+    for each in LIBRARIES:
         os.environ.setdefault(each, "1")
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.exports import Scalar  # noqa: PLC0415

@@ -7,7 +7,9 @@ from dataclasses import Field, fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from gradcheck_cli.errors import UsageError
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Limits, Words, flag_of, words_of
 
@@ -17,18 +19,61 @@ _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, 
 
 
 OUTPUT = "Output"
+SHOW_SETTINGS = "show_settings"
 
 
 class GroupedOption(click.Option):
-    """An option that knows the heading it stands under."""
+    """An option that knows the heading it stands under, and whether it can be set once for all runs."""
 
-    def __init__(self, *args: Any, group: str = OUTPUT, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, group: str = OUTPUT, configurable: bool | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
+        single = not (self.multiple or self.count)
+        self.configurable = single if configurable is None else configurable
+        if self.configurable:
+            self.envvar = variable_of(self)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return what a mistake is told of: the flag, or the variable where the value came from there."""
+        source = None if ctx is None else ctx.get_parameter_source(self.name or "")
+        return variable_of(self) if source is ParameterSource.ENVIRONMENT else super().get_error_hint(ctx)
+
+
+def variable_of(option: click.Option) -> str:
+    """Return the variable of the environment that stands for an option: ``SOFTGRAD_IGNORE_INDEX``."""
+    longest: str = max(option.opts, key=len)
+    return "SOFTGRAD_" + longest.strip("-").replace("-", "_").upper()
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options under their headings."""
+    """A command whose help lists its options under their headings, and that can show what is set."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; where only the settings are asked for, no file is needed."""
+        asked = [each for each in self.params if each.name == SHOW_SETTINGS]
+        typed = args[: args.index("--")] if "--" in args else args
+        if not asked or asked[0].opts[0] not in typed:
+            return super().parse_args(ctx, args)
+        needed = [each for each in self.params if isinstance(each, click.Argument) and each.required]
+        for each in needed:
+            each.required = False
+        try:
+            return super().parse_args(ctx, args)
+        finally:
+            for each in needed:
+                each.required = True
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, or show its settings."""
+        if not ctx.params.pop(SHOW_SETTINGS, False):
+            return super().invoke(ctx)
+        from gradcheck_cli.cli.configuration import shown  # noqa: PLC0415 - it needs this module
+        from gradcheck_cli.cli.console import pour  # noqa: PLC0415
+
+        pour(shown(ctx, ctx.obj), for_people=True)
+        return 0
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each heading, in the order of the options."""
@@ -88,10 +133,17 @@ def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> 
 
     Click keeps the last of an option that is given twice; the command sees all, and refuses them.
     """
-    return click.option(flag, cls=GroupedOption, group=group, metavar=metavar, help=words, multiple=True)
+    return click.option(
+        flag, cls=GroupedOption, group=group, metavar=metavar, help=words, multiple=True, type=click.Path()
+    )
 
 
-def output_options(*forms: str) -> Decorator:
+FORMATS = ("table", "json", "jsonl", "junit", "github", "markdown", "csv")
+
+
+def output_options(
+    *forms: str, verbose: str = "Every setting, worst entries of passing checks too."
+) -> Decorator:
     """Return what adds the options on how the outcome is shown, in one of these forms."""
     added = (
         click.option(
@@ -102,8 +154,7 @@ def output_options(*forms: str) -> Decorator:
             "-q", "--quiet", cls=GroupedOption, count=True, help="Verdict line only; -qq: exit code only."
         ),
         click.option(
-            "-v", "--verbose", cls=GroupedOption, is_flag=True,
-            help="Every setting, worst entries of passing checks too.",
+            "-v", "--verbose", cls=GroupedOption, is_flag=True, help=verbose,
         ),
         click.option(
             "--color", cls=GroupedOption, type=click.Choice(("auto", "always", "never")), default="auto",
@@ -117,3 +168,26 @@ def output_options(*forms: str) -> Decorator:
         return function
 
     return add
+
+
+show_settings_option = click.option(
+    "--show-settings", SHOW_SETTINGS, cls=GroupedOption, is_flag=True, configurable=False,
+    help="Show every option that can be set in a file, its value and who set it, and do nothing else.",
+)  # fmt: skip
+
+report_option = click.option(
+    "--report", cls=GroupedOption, multiple=True, metavar="FORMAT=FILE",
+    help="Write a report to a file as well: json, jsonl, junit, github, markdown, csv or html. Repeatable.",
+)  # fmt: skip
+
+
+def reports_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options on what is written where to a command that reports on cases."""
+    shown = output_options(*FORMATS, verbose="List up to 1,000 cases that did not pass, in place of 20.")
+    return shown(report_option(function))
+
+
+def refuse_quiet_machine(typed: dict[str, Any]) -> None:
+    """Refuse to be quiet in a format for programs."""
+    if typed["quiet"] and typed["form"] != "table":
+        raise UsageError(f"-q and --format {typed['form']} contradict each other: give only one of them")

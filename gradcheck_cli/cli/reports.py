@@ -1,0 +1,70 @@
+"""Report files beside standard output, for a command that makes one outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from gradcheck_cli.cli.destinations import destinations
+from gradcheck_cli.errors import SoftgradError
+from gradcheck_cli.reading import Reading
+from gradcheck_cli.settings import Settings
+
+if TYPE_CHECKING:
+    from gradcheck_cli.batch.case import Case
+    from gradcheck_cli.outcome import Outcome
+
+
+class Reports:
+    """The files of ``--report``: found writable first, written last, also where nothing could be checked.
+
+    A report of an earlier run that stays because this one failed would be taken for this one's.
+    """
+
+    def __init__(
+        self, texts: Iterable[str], command: str, files: Mapping[str, str], options: Mapping[str, Any]
+    ) -> None:
+        self._written = destinations(texts)
+        self._command, self._files, self._options = command, files, options
+
+    def __enter__(self) -> Reports:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Report an error that stopped the command as one of the case."""
+        if not self._written or not isinstance(error, SoftgradError):
+            return
+        import json  # noqa: PLC0415 - start-up
+
+        from gradcheck_cli.batch.result import failed  # noqa: PLC0415
+        from gradcheck_cli.report.single import alone  # noqa: PLC0415
+
+        found = json.loads(failed(self._case, 0, str(error), cause="input", seconds=0.0).line)
+        for each in self._written:
+            each.write(alone(each.form, found))
+
+    def write(self, outcome: Outcome) -> None:
+        """Write every report of an outcome."""
+        if not self._written:
+            return
+        from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - start-up
+        from gradcheck_cli.report.single import single  # noqa: PLC0415
+        from gradcheck_cli.tensors.location import STANDARD_INPUT, locate  # noqa: PLC0415
+
+        drawn = outcome.exit_code == 1 and any(each.form == "html" for each in self._written)
+        drawn = drawn and not any(locate(each).path == STANDARD_INPUT for each in self._files.values())
+        pictures = pictures_of(self._case) if drawn else []
+        for each in self._written:
+            each.write(single(each.form, outcome, pictures))
+
+    @property
+    def _case(self) -> Case:
+        from gradcheck_cli.batch.case import Case  # noqa: PLC0415 - start-up
+
+        known = Settings().in_force() | Reading().in_force()
+        options = {name: value for name, value in self._options.items() if name in known}
+        return Case(self._files["logits"], self._command, tuple(self._files.items()), tuple(options.items()))

@@ -1,0 +1,1 @@
+"""Tests of gradcheck_cli.batch."""
