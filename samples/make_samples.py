@@ -6,7 +6,7 @@ kernel with a real bug: it stores p/N in bfloat16 and then subtracts 1/N from th
 the label entry is rounded twice. Every error is below 1e-5, and numpy.allclose(atol=1e-5) is content.
 `small.npz` is a bundle: what the small text files hold, in one file.
 
-The small files are three rows of three classes, to be followed by hand: `small_upstream.csv` is the gradient
+The small files are three rows of three classes, to be followed by hand: `small_top_diff.csv` is the gradient
 of the loss at the probabilities, -y/a, `small_sum_grad.csv` what a softmax layer makes of it, a - y.
 """
 
@@ -112,7 +112,7 @@ def main() -> None:
     np.savetxt(HERE / "small_grad.csv", gradient(small, classes), delimiter=",", fmt="%.17g")
     np.savez_compressed(HERE / "small.npz", logits=small, labels=classes, grad=gradient(small, classes))
     at_probabilities = -np.eye(3)[classes] / softmax(small)
-    np.savetxt(HERE / "small_upstream.csv", at_probabilities, delimiter=",", fmt="%.17g")
+    np.savetxt(HERE / "small_top_diff.csv", at_probabilities, delimiter=",", fmt="%.17g")
     np.savetxt(HERE / "small_sum_grad.csv", 3 * gradient(small, classes), delimiter=",", fmt="%.17g")
 
 

@@ -13,7 +13,7 @@ BOTH = ("logits.npy", "labels.npy")
 DATA = {
     "check": ("check", *BOTH),
     "vjp": ("vjp", "attention_scores.npy", "attention_upstream.npy"),
-    "log": ("vjp", "small_logits.csv", "small_upstream.csv", "--log"),
+    "log": ("vjp", "small_logits.csv", "small_top_diff.csv", "--log"),
 }
 
 
