@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-LAST = {"N": 30, "Z": 15, "G": 3, "S": 14, "C": 29, "L": 12, "X": 8, "F": 8, "O": 5, "R": 4}
+LAST = {"N": 30, "Z": 15, "G": 3, "S": 14, "C": 29, "L": 12, "X": 8, "F": 8, "O": 15, "R": 12}
 """The last number of each letter."""
 
 IDS = [f"{letter}{number:02}" for letter, last in LAST.items() for number in range(1, last + 1)]
-IDS += ["O13", "O15", "R08", "R11", "R12"]
 
 
 def _held() -> set[str]:

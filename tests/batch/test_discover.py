@@ -184,7 +184,7 @@ def test_a_mistake_in_a_manifest_is_named_by_line_and_key(
     "path",
     ["../secret.npy", "/etc/passwd", "sub/../../secret.npy", "link.npy", "link.npy:logits", "s3://a/b.npy"],
 )
-def test_a_file_outside_the_folder_of_the_manifest_is_refused_unread(tmp_path: Path, path: str) -> None:
+def test_R10_a_file_outside_the_folder_of_the_manifest_is_refused_unread(tmp_path: Path, path: str) -> None:
     home = tmp_path / "home"
     touch(tmp_path, "secret.npy", "home/sub/x")
     (home / "link.npy").symlink_to(tmp_path / "secret.npy")

@@ -21,6 +21,7 @@ import pytest
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.discover import Told, discover
 from gradcheck_cli.batch.journal import Journal
+from gradcheck_cli.batch.kinds import examine
 from gradcheck_cli.batch.pool import Pool, Reply
 from gradcheck_cli.batch.result import How, result_of
 from gradcheck_cli.batch.run import Plan, local, run, shard_of
@@ -200,7 +201,7 @@ def replies(pool: Pool, numbers: range, patience: float = 20.0) -> dict[int, Rep
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_a_worker_that_is_killed_costs_its_case_and_that_is_tried_once_more(jobs: int) -> None:
+def test_O09_a_worker_that_is_killed_costs_its_case_and_that_is_tried_once_more(jobs: int) -> None:
     retried: list[int] = []
 
     def work(number: int) -> bytes:
@@ -230,7 +231,7 @@ def test_a_worker_that_dies_once_has_its_case_done_the_second_time(tmp_path: Pat
     assert len(found) == 6
 
 
-def test_a_case_that_hangs_is_ended_by_the_clock_and_the_others_are_done() -> None:
+def test_O14_a_case_that_hangs_is_ended_by_the_clock_and_the_others_are_done() -> None:
     def work(number: int) -> bytes:
         if number == 1:
             time.sleep(60)
@@ -300,6 +301,22 @@ def test_a_crash_reaches_the_report(plan: Plan, monkeypatch: pytest.MonkeyPatch)
     assert summary.counts["pass"] == 6
 
 
+def test_O10_a_case_that_needs_more_memory_than_there_is_costs_itself_alone(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = examine
+
+    def greedy(case: Case, threads: int) -> Any:
+        if case.name.endswith("c2"):
+            raise MemoryError
+        return real(case, threads)
+
+    monkeypatch.setattr("gradcheck_cli.batch.result.examine", greedy)
+    summary, documents = told(plan)
+    assert documents[2]["error"] == "out of memory"
+    assert (summary.causes["memory"], summary.counts["pass"]) == (1, 6)
+
+
 def test_a_bug_in_softgrad_is_told_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise ZeroDivisionError("planted")
@@ -349,7 +366,7 @@ def test_a_journal_has_everything_and_a_second_run_runs_nothing(plan: Plan, jour
     assert again.document() == summary.document()
 
 
-def test_any_prefix_of_a_journal_resumes_to_the_same_report(plan: Plan, journal: Path) -> None:
+def test_O11_any_prefix_of_a_journal_resumes_to_the_same_report(plan: Plan, journal: Path) -> None:
     """A run can be killed at any byte."""
     with opened(journal, resume=False) as first:
         summary, documents = told(plan, first)
@@ -392,7 +409,7 @@ def test_what_a_worker_died_of_is_tried_again(plan: Plan, journal: Path) -> None
     assert summary.counts["pass"] == 7
 
 
-def test_a_journal_is_not_overwritten_shared_or_taken_for_one(plan: Plan, journal: Path) -> None:
+def test_O12_a_journal_is_not_overwritten_shared_or_taken_for_one(plan: Plan, journal: Path) -> None:
     with opened(journal, resume=False) as first:
         told(plan, first)
         with pytest.raises(OutputError, match="another run is writing"):

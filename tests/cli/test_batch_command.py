@@ -62,7 +62,7 @@ def test_options_are_for_every_case(softgrad: Run, dumps: Path) -> None:
         (["--jobs", "0"], "not in the range"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_any_work(
+def test_O06_what_cannot_be_meant_or_written_is_refused_before_any_work(
     softgrad: Run, dumps: Path, words: list[str], said: str
 ) -> None:
     done = softgrad("batch", dumps, *words)
@@ -84,7 +84,7 @@ def test_reports_are_written_beside_standard_output(softgrad: Run, dumps: Path) 
     assert not list(dumps.parent.glob(".softgrad-*"))
 
 
-def test_a_report_keeps_permissions_and_links_and_goes_into_a_device(softgrad: Run, dumps: Path) -> None:
+def test_O08_a_report_keeps_permissions_and_links_and_goes_into_a_device(softgrad: Run, dumps: Path) -> None:
     target = dumps.parent / "real.csv"
     target.write_text("old")
     target.chmod(0o640)
@@ -111,7 +111,7 @@ def test_a_full_standard_output_is_no_verdict(softgrad: Run, dumps: Path) -> Non
     assert "cannot write the report" in done.stderr
 
 
-def test_what_a_killed_run_left_is_taken_away_after_a_day(softgrad: Run, dumps: Path) -> None:
+def test_O07_what_a_killed_run_left_is_taken_away_after_a_day(softgrad: Run, dumps: Path) -> None:
     old, new = dumps.parent / ".softgrad-old.tmp", dumps.parent / ".softgrad-new.tmp"
     old.touch()
     new.touch()

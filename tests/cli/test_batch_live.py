@@ -60,7 +60,7 @@ def test_a_hostile_name_reaches_a_terminal_as_visible_signs(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("form", ["table", "github", "markdown", "csv", "junit", "jsonl"])
-def test_a_hostile_name_forges_nothing(softgrad: Run, tmp_path: Path, form: str) -> None:
+def test_R05_a_hostile_name_forges_nothing(softgrad: Run, tmp_path: Path, form: str) -> None:
     make_case(tmp_path / "d", EVIL, 1, wrong=True)
     (tmp_path / "d" / os.fsdecode(b"\xff_logits.npy")).touch()
     for words in (("--format", form), ("--dry-run",)):

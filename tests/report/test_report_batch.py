@@ -138,7 +138,7 @@ def broken_rules(element: ElementTree.Element) -> Iterator[str]:
         yield from broken_rules(child)
 
 
-def test_junit_keeps_to_the_schema_of_jenkins() -> None:
+def test_R06_junit_keeps_to_the_schema_of_jenkins() -> None:
     root = ElementTree.fromstring(text("junit"))
     assert root.tag == "testsuites"
     assert list(broken_rules(root)) == []
@@ -213,7 +213,7 @@ def test_markdown_stays_below_the_size_of_a_step_summary() -> None:
 
 
 @pytest.mark.parametrize("start", ["=1", "+1", "-1", "@x", "\t=1", "\r=1"])
-def test_no_text_is_a_formula_and_numbers_stay_numbers(start: str) -> None:
+def test_R09_no_text_is_a_formula_and_numbers_stay_numbers(start: str) -> None:
     found, summary = batch()
     found[2]["case"] = start
     rows = list(reading.DictReader(io.StringIO("".join(pieces("csv", found, summary)))))
@@ -256,7 +256,7 @@ def page() -> Page:
     return read
 
 
-def test_html_stands_alone_under_a_strict_policy() -> None:
+def test_R07_html_stands_alone_under_a_strict_policy() -> None:
     read = page()
     policies = [a["content"] for tag, a in read.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert len(policies) == 1
