@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import click
 
-from gradcheck_cli.cli.configuration import configured
 from gradcheck_cli.cli.exits import run
 
 COMMANDS = {
@@ -81,6 +80,8 @@ class Commands(click.Group):
 @click.pass_context
 def softgrad(ctx: click.Context) -> None:
     """Tell whether an exported softmax / cross-entropy gradient is right."""
+    from gradcheck_cli.cli.configuration import configured  # noqa: PLC0415 - start-up
+
     ctx.obj, ctx.default_map = configured(softgrad)
 
 
