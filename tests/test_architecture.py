@@ -45,6 +45,7 @@ LAYERS = [
     {"summary"},
     {"report"},
     {"batch"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]
@@ -131,6 +132,7 @@ def test_only_tensors_opens_input_and_only_cli_prints(path: Path) -> None:
     ("module", "heavy"),
     [
         ("gradcheck_cli", {"click", "numpy", "rich"}),
+        ("gradcheck_cli.api", {"click", "numpy", "rich"}),
         ("gradcheck_cli.cli", {"numpy", "rich"}),
         ("gradcheck_cli.report.document", {"rich", "numpy"}),
     ],
