@@ -331,7 +331,8 @@ def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targe
         place = list(problem.targets.index_of(rows.start + row, column))
         raise InputError(
             f"{problem.targets.tensor.name}, entry {place}: target {targets[row, column]:g} is not "
-            "a finite number >= 0 (labels have the logits' own shape, so they are taken as distributions)"
+            "a finite number >= 0 (labels have the logits' own shape, so they are taken as distributions; "
+            "are LOGITS and LABELS swapped?)"
         )
     return cross_entropy.distribution_targets(targets, pivot, problem.loss)
 

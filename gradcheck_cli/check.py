@@ -30,6 +30,7 @@ from gradcheck_cli.engine import (
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.grades import Grade
+from gradcheck_cli.intentions import mistaken
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
@@ -99,7 +100,8 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
     failed = tuple(each.name for each in exported if each.verdict is Verdict.FAIL)
     case = Judged(problem, tensors, scalars, settings, tolerance, examination.findings, failed)
     diagnosis, facts = diagnosed(case)
-    warnings = cautions(problem, examination.findings, judged_by_bounds=tolerance is None)
+    warnings = mistaken(problem)
+    warnings += cautions(problem, examination.findings, judged_by_bounds=tolerance is None)
     warnings += unseen(case)
     for tensor in problem.tensors:
         tensor.check_unchanged()

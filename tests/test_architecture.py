@@ -36,7 +36,7 @@ LAYERS = [
     {"matrix"},
     {"dense"},
     {"account", "verdict"},
-    {"cautions"},
+    {"cautions", "intentions"},
     {"diagnosis", "failure"},
     {"aftermath"},
     {"check", "vjp", "jacobian"},

@@ -50,6 +50,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Return a command, imported now."""
+        if cmd_name == "help":
+            return help_on
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"gradcheck_cli.cli.{cmd_name}"), cmd_name)
@@ -64,11 +66,54 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command, or say what was probably meant."""
-        if self.get_command(ctx, args[0]) is None and Path(args[0]).exists():
-            raise click.UsageError(
-                f"No such command {args[0]!r}. Did you mean: softgrad check {args[0]} ...?", ctx
-            )
+        name = args[0]
+        if self.get_command(ctx, name) is None and (meant := _meant(name)) is not None:
+            raise click.UsageError(f"No such command {name!r}. Did you mean: {meant} ...?", ctx)
         return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the options before the command; one of check's is most likely meant for it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            check = self.get_command(ctx, "check")
+            if check is not None and any(error.option_name in each.opts for each in check.params):
+                told = f"{error.option_name} stands after a command, as in: softgrad check LOGITS LABELS"
+                raise click.UsageError(f"{told} {error.option_name} ...", ctx) from error
+            raise
+
+
+def _meant(name: str) -> str | None:
+    """Return the command line that a word which is no command most likely begins."""
+    if Path(name).exists():
+        return f"softgrad check {name}"
+    from difflib import get_close_matches  # noqa: PLC0415 - start-up
+
+    near = get_close_matches(name.lower(), [*COMMANDS, "help"], 1)
+    return f"softgrad {near[0]}" if near else None
+
+
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def help_on(ctx: click.Context, command: str | None) -> int:
+    """Show the man page of COMMAND as plain text, without it the summary."""
+    from shutil import get_terminal_size  # noqa: PLC0415 - start-up
+
+    from gradcheck_cli.cli.console import put  # noqa: PLC0415
+    from gradcheck_cli.cli.manual import WIDEST, manual  # noqa: PLC0415
+
+    above = ctx.parent
+    if command in (None, "help") and above is not None:
+        put(above.get_help() + "\n", for_people=True)
+        return 0
+    if command not in (None, "softgrad", *COMMANDS):
+        near = _meant(str(command))
+        meant = f" Did you mean: {near.replace('softgrad', 'softgrad help')}?" if near else ""
+        raise click.UsageError(f"No such command {command!r}.{meant}", above)
+    page = "" if command in (None, "softgrad") else str(command)
+    put(manual(page, min(get_terminal_size().columns, WIDEST)) + "\n", for_people=True)
+    return 0
 
 
 @click.group(

@@ -55,7 +55,7 @@ class GroupedCommand(click.Command):
         asked = [each for each in self.params if each.name == SHOW_SETTINGS]
         typed = args[: args.index("--")] if "--" in args else args
         if not asked or asked[0].opts[0] not in typed:
-            return super().parse_args(ctx, args)
+            return self._parsed(ctx, args)
         needed = [each for each in self.params if isinstance(each, click.Argument) and each.required]
         for each in needed:
             each.required = False
@@ -64,6 +64,17 @@ class GroupedCommand(click.Command):
         finally:
             for each in needed:
                 each.required = True
+
+    def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what was typed; a file too many is most likely meant to be judged."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            judged = any("--grad" in each.opts for each in self.params)
+            if judged and "unexpected extra argument" in error.message:
+                told = f"{error.message}; what is to be judged is named by a flag, as in --grad FILE"
+                raise click.UsageError(told, ctx) from error
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, or show its settings."""
