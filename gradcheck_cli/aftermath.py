@@ -14,7 +14,7 @@ from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import processors
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Finding
-from gradcheck_cli.outcome import Diagnosis, Fact, Saved, Warning  # noqa: A004 - JSON's word
+from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
@@ -82,3 +82,10 @@ def saved(judged: Judged, folder: str | None) -> Saved | None:
     failing.sort(key=lambda entry: entry.rank)
     rows = list(dict.fromkeys(entry.row for entry in failing))
     return save(judged.problem, judged.settings, rows, folder)
+
+
+def pictured(judged: Judged) -> tuple[Picture, ...]:
+    """Return where the exports fail, and how large their errors are."""
+    from gradcheck_cli.pictures import pictures  # noqa: PLC0415 - only for who looks
+
+    return pictures(judged.problem, judged.tolerance, judged.findings, judged.failed)

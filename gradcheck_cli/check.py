@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.account import inputs
-from gradcheck_cli.aftermath import Judged, diagnosed, saved, unseen
+from gradcheck_cli.aftermath import Judged, diagnosed, pictured, saved, unseen
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Comparison, Tolerance
@@ -64,6 +64,7 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
     progress: Progress = silent,
     save_to: str | None = None,
     *,
+    drawn: bool = False,
     examiner: Examiner = examine,
 ) -> Outcome:
     """Return what checking the exported tensors against the truth shows.
@@ -81,6 +82,8 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
         Shows how far it is; silent by default.
     save_to
         A folder for a few failing rows, if any fail.
+    drawn
+        Whether somebody wants to see where the errors are.
     examiner
         Goes through the rows; by default processes of this machine.
 
@@ -115,6 +118,7 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
         diagnosis=diagnosis,
         facts=facts,
         saved=saved(case, save_to),
+        pictures=pictured(case) if drawn else (),
         seconds=time.perf_counter() - began,
     )
 

@@ -97,6 +97,18 @@ def _upper_end(each: int) -> float:
     return float(2.0 ** (_FINEST + each / _BINS_AN_OCTAVE))
 
 
+def octaves(bins: tuple[tuple[int, int], ...]) -> tuple[tuple[int | None, int], ...]:
+    """Return how many entries have an error of up to 2^n ulps and of more than half of that, by n.
+
+    None stands for no error; the last octave for all that is larger, and for what is no number.
+    """
+    counts: dict[int | None, int] = {}
+    for each, count in bins:
+        octave = None if each == 0 else _FINEST + -(-each // _BINS_AN_OCTAVE)
+        counts[octave] = counts.get(octave, 0) + count
+    return tuple(counts.items())
+
+
 def ulp_bins(got: Floats, expected: Floats, grid: Precision) -> tuple[tuple[int, int], ...]:
     """Return how many entries lie in each bin of error in ulps; what is 0 on both sides is left out.
 

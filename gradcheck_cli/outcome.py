@@ -161,6 +161,17 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Where an exported tensor fails, and how large its errors are."""
+
+    name: str  # of the check
+    rows: int
+    classes: int
+    failing: tuple[tuple[int, ...], ...]  # failing entries of each part: rows down, classes across
+    octaves: tuple[tuple[int | None, int], ...]  # entries whose error is up to 2^n ulps; None: no error
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Everything one command found out."""
 
@@ -176,6 +187,7 @@ class Outcome:
     saved: Saved | None = None
     matrix: Matrix | None = None  # of jacobian
     curves: tuple[Curve, ...] = ()  # of sweep
+    pictures: tuple[Picture, ...] = ()  # where they were asked for
 
     @property
     def verdict(self) -> Verdict:

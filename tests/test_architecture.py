@@ -37,7 +37,7 @@ LAYERS = [
     {"dense"},
     {"account", "verdict"},
     {"cautions", "intentions"},
-    {"diagnosis", "failure"},
+    {"diagnosis", "failure", "pictures"},
     {"aftermath"},
     {"check", "vjp", "jacobian"},
     {"linear", "sweep", "rules"},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.console import looked_at, show
 from gradcheck_cli.cli.options import (
     FORMATS,
     GroupedCommand,
@@ -79,6 +79,11 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
     "--save-failure", "save_to", cls=GroupedOption, metavar="DIR",
     help="Write a few failing rows to a folder, with a command line that fails on them alone.",
 )  # fmt: skip
+@click.option(
+    "--show", "pictured", cls=GroupedOption, is_flag=True,
+    help="Draw where the errors are and how large, on a pass or in a pipe too; a failure on a terminal is "
+    "drawn anyway.",
+)  # fmt: skip
 @output_options(*FORMATS)
 @report_option
 @show_settings_option
@@ -92,6 +97,7 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     verbose: bool,
     color: str,
     save_to: str | None,
+    pictured: bool,
     **typed: Any,
 ) -> int:
     """Check softmax + cross-entropy of LOGITS and LABELS, and what was exported with them.
@@ -105,10 +111,15 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
     files |= handed_in(ROLES[2:], typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
+    if pictured and (quiet or form != "table"):
+        raise UsageError("--show draws into the table: leave out -q and --format")
     options = dict(typed)
     reading = reading_of(typed)
     with Reports(report, "check", files, options) as reports:
-        outcome = _checked(files, Settings(**typed), reading, save_to)
+        drawn = pictured or looked_at(manner)
+        outcome = _checked(files, Settings(**typed), reading, save_to, drawn=drawn)
+        if not (pictured or outcome.verdict == "fail"):
+            outcome = replace(outcome, pictures=())
         reports.write(outcome)
     show(outcome, manner)
     return outcome.exit_code
@@ -118,7 +129,9 @@ def _name(role: str) -> str:
     return role.upper() if role in ("logits", "labels") else f"--{role}"
 
 
-def _checked(files: dict[str, str], settings: Settings, reading: Reading, save_to: str | None) -> Outcome:
+def _checked(
+    files: dict[str, str], settings: Settings, reading: Reading, save_to: str | None, *, drawn: bool
+) -> Outcome:
     """Open the files and check them; numpy is imported from here on."""
     from gradcheck_cli.bundles import open_bundle, open_inputs  # noqa: PLC0415 - start-up
     from gradcheck_cli.check import check as examine  # noqa: PLC0415
@@ -134,7 +147,7 @@ def _checked(files: dict[str, str], settings: Settings, reading: Reading, save_t
         tensors |= open_inputs(files, reading, opened)
         reading.refuse_idle(tensors, text=any(each.dtype == "text" for each in tensors.values()))
         refuse_idle(vars(settings), judged=any(role in JUDGED for role in (*tensors, *scalars)))
-        outcome = examine(tensors, scalars, settings, bar, save_to)
+        outcome = examine(tensors, scalars, settings, bar, save_to, drawn=drawn)
     return replace(outcome, settings=outcome.settings | reading.in_force())
 
 

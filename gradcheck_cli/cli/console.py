@@ -80,11 +80,33 @@ def _text(outcome: Outcome, manner: Manner) -> str:
 
 def _table(outcome: Outcome, manner: Manner) -> str:
     """Return the report as the terminal should get it; a pipe gets it as wide as it needs to be."""
-    from gradcheck_cli.report.table import render  # noqa: PLC0415 - start-up
+    from gradcheck_cli.report.picture import Palette  # noqa: PLC0415 - start-up
+    from gradcheck_cli.report.table import render  # noqa: PLC0415
 
+    palette = Palette.COLOURS if _coloured(manner.color) else Palette.BLOCKS
+    palette = palette if _has_blocks() else Palette.ASCII
     return painted(
-        lambda width: render(outcome, width=width, top=manner.top, verbose=manner.verbose), manner.color
+        lambda width: render(outcome, width=width, top=manner.top, verbose=manner.verbose, palette=palette),
+        manner.color,
     )
+
+
+def looked_at(manner: Manner) -> bool:
+    """Tell whether the report is a table that goes to a terminal."""
+    return manner.form == "table" and not manner.quiet and sys.stdout.isatty()
+
+
+def _coloured(color: str) -> bool:
+    return color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+
+
+def _has_blocks() -> bool:
+    """Tell whether standard output can encode what pictures are made of."""
+    try:
+        "▀▄█▁".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def painted(make: Callable[[int | None], Text], color: str) -> str:

@@ -19,6 +19,7 @@ from gradcheck_cli.report import numbers
 from gradcheck_cli.report.curves import curves
 from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
 from gradcheck_cli.report.matrix import matrix
+from gradcheck_cli.report.picture import Palette, pictures
 from gradcheck_cli.report.remarks import ASIDE, HEADING, labelled, reason_lines, saved_lines, warning_lines
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
@@ -29,7 +30,14 @@ PATH_LEAST = 24  # cells a path keeps, however narrow the terminal
 LABEL_LEAST = len("settings")  # so that roles and facts stand in one column
 
 
-def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose: bool = False) -> Text:
+def render(
+    outcome: Outcome,
+    *,
+    width: int | None = None,
+    top: int = 5,
+    verbose: bool = False,
+    palette: Palette = Palette.BLOCKS,
+) -> Text:
     """Return the whole report.
 
     Parameters
@@ -43,6 +51,8 @@ def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose:
     verbose
         Show every setting, the worst entries of passing checks, and the coverage and the allowance
         of each check.
+    palette
+        What the pictures, where the outcome has any, are made of.
 
     """
     sections = [
@@ -53,6 +63,7 @@ def render(outcome: Outcome, *, width: int | None = None, top: int = 5, verbose:
         *curves(outcome, width),
         _checks(outcome.checks, width),
         *_worst_of_each(outcome, width, top, verbose=verbose),
+        *pictures(outcome, palette),
         _grounds(outcome, width, verbose=verbose),
         warning_lines(outcome, width, verbose=verbose),
         saved_lines(outcome, width),

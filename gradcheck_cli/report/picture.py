@@ -1,0 +1,159 @@
+"""Pictures of errors for a terminal: where they are, two rows of parts to a line, and how large in ulps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
+
+from rich.color import Color
+from rich.style import Style
+from rich.text import Text
+
+from gradcheck_cli.outcome import Outcome, Picture
+from gradcheck_cli.report import numbers
+
+HEADING, ASIDE = "bold", "dim"
+_WIDEST = 48  # cells of a map
+_BUCKETS = 5  # of the histogram above 1 ulp
+_ENDLESS = 1000  # octave of errors that are infinite or no numbers
+_SPELLED = 13  # largest power of 2 that is written out
+_ROOM = 6  # cells of a bucket
+_TOP, _BOTTOM, _BOTH = "▀", "▄", "█"
+_BARS = " ▁▂▃▄▅▆▇█"
+_SHADES = " .:+#"
+_PALE, _DARK = (254, 217, 118), (177, 0, 38)
+
+
+class Palette(Enum):
+    """What the terminal can show: colours, blocks without colours, or neither."""
+
+    COLOURS = "colours"
+    BLOCKS = "blocks"
+    ASCII = "ascii"
+
+
+def pictures(outcome: Outcome, palette: Palette) -> Iterator[list[Text]]:
+    """Yield for each picture its map and its histogram; they fit 60 cells."""
+    for each in outcome.pictures:
+        yield [*heat_map(each, palette), *histogram(each, palette)]
+
+
+def heat_map(picture: Picture, palette: Palette) -> list[Text]:
+    """Return the parts of a tensor, coloured by the share of their entries that fails."""
+    failing = sum(map(sum, picture.failing))
+    if not failing:
+        return []
+    shares = list(_shares(picture))
+    worst = max(map(max, shares))
+    least = min(each for row in shares for each in row if each)
+    cells = max(1, min(3, _WIDEST // len(shares[0])))
+    starts = [-(-row * picture.rows // len(shares)) for row in range(0, len(shares), 2)]
+    label = max(len(numbers.count(each)) for each in (*starts, picture.rows - 1))
+    pairs = [(row, shares[at + 1] if at + 1 < len(shares) else []) for at, row in enumerate(shares)][::2]
+    lines = [
+        Text.assemble(
+            (f"{numbers.count(start).rjust(label)}  ", ASIDE), *_line(upper, lower, worst, palette, cells)
+        )
+        for start, (upper, lower) in zip(starts, pairs, strict=True)
+    ]
+    last = numbers.count(picture.classes - 1)
+    across = "0" + last.rjust(max(cells * len(shares[0]) - 1, len(last) + 1))
+    part = f"{_percent(least)} to {_percent(worst)} of a marked part fails" if least < worst else ""
+    told = part or f"{_percent(worst)} of each marked part fails"
+    return [
+        Text(f"where {picture.name} fails: rows down, classes across", style=HEADING),
+        *lines,
+        Text(" " * (label + 2) + across, style=ASIDE),
+        Text(" " * (label + 2) + told, style=ASIDE),
+    ]
+
+
+def _percent(share: float) -> str:
+    return numbers.share(round(share * 10**6), 10**6) if share >= 1e-6 else "<0.1%"
+
+
+def _shares(picture: Picture) -> Iterator[list[float]]:
+    """Yield of each row of parts the shares of their entries that fail."""
+    height, width = len(picture.failing), len(picture.failing[0])
+    for at, row in enumerate(picture.failing):
+        rows = -(-(at + 1) * picture.rows // height) - -(-at * picture.rows // height)
+        yield [
+            count / (rows * ((to + 1) * picture.classes // width - to * picture.classes // width))
+            for to, count in enumerate(row)
+        ]
+
+
+def _line(
+    upper: Sequence[float], lower: Sequence[float], worst: float, palette: Palette, cells: int
+) -> Iterator[Text]:
+    lower = lower or [0.0] * len(upper)
+    for top, bottom in zip(upper, lower, strict=True):
+        if palette is Palette.ASCII:
+            share = max(top, bottom)
+            place = 0 if not share else 1 + min(int(share / worst * (len(_SHADES) - 1)), len(_SHADES) - 2)
+            yield Text(_SHADES[place] * cells)
+            continue
+        block = {(True, True): _BOTH, (True, False): _TOP, (False, True): _BOTTOM}.get(
+            (top > 0, bottom > 0), " "
+        )
+        if palette is Palette.BLOCKS:
+            yield Text(block * cells)
+        elif block == _BOTH:
+            style = Style(color=_colour(top / worst), bgcolor=_colour(bottom / worst))
+            yield Text(_TOP * cells, style=style)
+        else:
+            yield Text(block * cells, style=Style(color=_colour(max(top, bottom) / worst)))
+
+
+def _colour(share: float) -> Color:
+    """Return from pale to dark; a share of the largest, on a scale on which small ones are told apart."""
+    at = share**0.5
+    return Color.from_rgb(*(pale + at * (dark - pale) for pale, dark in zip(_PALE, _DARK, strict=True)))
+
+
+def histogram(picture: Picture, palette: Palette) -> list[Text]:
+    """Return how many entries have errors of which size in ulps."""
+    buckets = _buckets(picture)
+    if not buckets:
+        return []
+    counts = [count for _, count in buckets]
+    if palette is Palette.ASCII:
+        shown = ["#" * _height(count, max(counts), 5) for count in counts]
+    else:
+        shown = [_BARS[_height(count, max(counts), 8)] * 3 for count in counts]
+    style = "red" if palette is Palette.COLOURS else ""
+    return [
+        Text(f"errors of {picture.name} in ulps, bars up to the number below", style=HEADING),
+        Text("".join(each.rjust(_ROOM) for each in shown).rstrip(), style=style),
+        Text("".join(_short(each).rjust(_ROOM) for each in counts)),
+        Text("".join(name.rjust(_ROOM) for name, _ in buckets), style=ASIDE),
+    ]
+
+
+def _height(count: int, most: int, steps: int) -> int:
+    """Return the height of a bar, on which counts that differ by thousands are all seen."""
+    return 0 if not count else max(1, round(steps * (count.bit_length() / most.bit_length())))
+
+
+def _buckets(picture: Picture) -> list[tuple[str, int]]:
+    """Return names and counts: no error, up to 1/2 and up to 1 ulp, and powers above as wide as it takes."""
+    known = {each: count for each, count in picture.octaves if each is not None and each < _ENDLESS}
+    endless = sum(count for each, count in picture.octaves if each is not None and each >= _ENDLESS)
+    top = max(known, default=0)
+    step = max(1, -(-top // _BUCKETS))
+    ends = [-1, 0, *(step * each for each in range(1, _BUCKETS + 1) if step * (each - 1) < top)]
+    found = [("0", dict(picture.octaves).get(None, 0))]
+    below = float("-inf")
+    for end in ends:
+        name = "1/2" if end < 0 else str(2**end) if end <= _SPELLED else f"2^{end}"
+        found.append((name, sum(count for each, count in known.items() if below < each <= end)))
+        below = end
+    return (found + [("more", endless)] * bool(endless)) if picture.octaves else []
+
+
+def _short(count: int) -> str:
+    """Return a count in at most five characters."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= 10 * size:
+            return f"{count // size}{unit}"
+    return str(count)
