@@ -11,6 +11,7 @@ import click
 from gradcheck_cli.cli.console import looked_at, show
 from gradcheck_cli.cli.options import (
     FORMATS,
+    OUTPUT,
     GroupedCommand,
     GroupedOption,
     file_option,
@@ -20,12 +21,15 @@ from gradcheck_cli.cli.options import (
     settings_options,
     show_settings_option,
 )
+from gradcheck_cli.cli.plot import plot, plot_path
 from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import handed_in, manner_of, reading_of, refuse_empty_name, refuse_idle
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.settings import LOSS, Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradcheck_cli.exports import Scalar
     from gradcheck_cli.outcome import Outcome
     from gradcheck_cli.reading import Reading
@@ -84,6 +88,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
     help="Draw where the errors are and how large, on a pass or in a pipe too; a failure on a terminal is "
     "drawn anyway.",
 )  # fmt: skip
+@file_option("--plot", "Draw the same to this file; needs matplotlib.", group=OUTPUT, metavar="FILE.png|svg")
 @output_options(*FORMATS)
 @report_option
 @show_settings_option
@@ -110,19 +115,31 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     """
     files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
     files |= handed_in(ROLES[2:], typed)
+    plotted = plot_path(handed_in(("plot",), typed).get("plot"))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     if pictured and (quiet or form != "table"):
         raise UsageError("--show draws into the table: leave out -q and --format")
     options = dict(typed)
     reading = reading_of(typed)
     with Reports(report, "check", files, options) as reports:
-        drawn = pictured or looked_at(manner)
+        drawn = pictured or plotted is not None or looked_at(manner)
         outcome = _checked(files, Settings(**typed), reading, save_to, drawn=drawn)
-        if not (pictured or outcome.verdict == "fail"):
-            outcome = replace(outcome, pictures=())
+        _picture(outcome, plotted, asked=pictured)
         reports.write(outcome)
-    show(outcome, manner)
+    failed = looked_at(manner) and outcome.verdict == "fail"
+    show(outcome if pictured or failed else replace(outcome, pictures=()), manner)
     return outcome.exit_code
+
+
+def _picture(outcome: Outcome, path: Path | None, *, asked: bool) -> None:
+    """Draw to a file where that is asked for; refuse to where there is nothing to draw."""
+    if (asked or path is not None) and not outcome.pictures:
+        flag = "--show" if path is None else "--plot"
+        raise UsageError(f"{flag} has no effect without a tensor of the logits' shape to judge (--grad ...)")
+    if path is not None:
+        from gradcheck_cli.report.plotted import drawn  # noqa: PLC0415 - start-up
+
+        plot(outcome, path, drawn)
 
 
 def _name(role: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,10 +18,9 @@ from gradcheck_cli.cli.options import (
     reading_options,
     settings_options,
 )
+from gradcheck_cli.cli.plot import plot, plot_path
 from gradcheck_cli.cli.typed import handed_in, manner_of, opened_as, reading_of
-from gradcheck_cli.errors import OutputError, UsageError
 from gradcheck_cli.settings import LOSS
-from gradcheck_cli.visible import visible
 
 if TYPE_CHECKING:
     from gradcheck_cli.outcome import Outcome
@@ -64,14 +62,14 @@ def sweep(  # noqa: PLR0913 - one parameter for each thing a user can type
     no left side. Each error is held against its proven bound. Files are found by content.
     """
     files = {"logits": logits, "labels": labels} | handed_in(("class-weights", "plot"), typed)
-    picture = files.pop("plot", None)
-    if picture is not None and Path(picture).suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"--plot {picture}: the name must end in .png or .svg")
+    picture = plot_path(files.pop("plot", None))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=1)
     reading = reading_of(typed)
     outcome = _swept(files, SweepSettings(**typed), reading)
     if picture is not None:
-        _draw(outcome, Path(picture))
+        from gradcheck_cli.report import curves  # noqa: PLC0415 - start-up
+
+        plot(outcome, picture, curves.picture)
     show(outcome, manner)
     return outcome.exit_code
 
@@ -84,17 +82,3 @@ def _swept(files: dict[str, str], settings: SweepSettings, reading: Reading) -> 
         tensors = opened_as(files, PLACES, reading, opened)
         outcome = examine(tensors, settings)
     return replace(outcome, settings=outcome.settings | reading.in_force())
-
-
-def _draw(outcome: Outcome, path: Path) -> None:
-    """Write the picture; matplotlib is imported here and nowhere else."""
-    from gradcheck_cli.report.curves import picture  # noqa: PLC0415 - start-up
-
-    try:
-        drawn = picture(outcome, path.suffix.lower()[1:])
-    except ImportError as error:
-        raise UsageError("--plot needs matplotlib: pip install 'softgrad[plot]'") from error
-    try:
-        path.write_bytes(drawn)
-    except OSError as error:
-        raise OutputError(f"--plot {visible(str(path))}: cannot be written: {error.strerror}") from error

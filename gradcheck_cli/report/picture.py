@@ -43,13 +43,13 @@ def heat_map(picture: Picture, palette: Palette) -> list[Text]:
     failing = sum(map(sum, picture.failing))
     if not failing:
         return []
-    shares = list(_shares(picture))
-    worst = max(map(max, shares))
-    least = min(each for row in shares for each in row if each)
-    cells = max(1, min(3, _WIDEST // len(shares[0])))
-    starts = [-(-row * picture.rows // len(shares)) for row in range(0, len(shares), 2)]
+    parts = list(shares(picture))
+    worst = max(map(max, parts))
+    least = min(each for row in parts for each in row if each)
+    cells = max(1, min(3, _WIDEST // len(parts[0])))
+    starts = [-(-row * picture.rows // len(parts)) for row in range(0, len(parts), 2)]
     label = max(len(numbers.count(each)) for each in (*starts, picture.rows - 1))
-    pairs = [(row, shares[at + 1] if at + 1 < len(shares) else []) for at, row in enumerate(shares)][::2]
+    pairs = [(row, parts[at + 1] if at + 1 < len(parts) else []) for at, row in enumerate(parts)][::2]
     lines = [
         Text.assemble(
             (f"{numbers.count(start).rjust(label)}  ", ASIDE), *_line(upper, lower, worst, palette, cells)
@@ -57,7 +57,7 @@ def heat_map(picture: Picture, palette: Palette) -> list[Text]:
         for start, (upper, lower) in zip(starts, pairs, strict=True)
     ]
     last = numbers.count(picture.classes - 1)
-    across = "0" + last.rjust(max(cells * len(shares[0]) - 1, len(last) + 1))
+    across = "0" + last.rjust(max(cells * len(parts[0]) - 1, len(last) + 1))
     part = f"{_percent(least)} to {_percent(worst)} of a marked part fails" if least < worst else ""
     told = part or f"{_percent(worst)} of each marked part fails"
     return [
@@ -72,7 +72,7 @@ def _percent(share: float) -> str:
     return numbers.share(round(share * 10**6), 10**6) if share >= 1e-6 else "<0.1%"
 
 
-def _shares(picture: Picture) -> Iterator[list[float]]:
+def shares(picture: Picture) -> Iterator[list[float]]:
     """Yield of each row of parts the shares of their entries that fail."""
     height, width = len(picture.failing), len(picture.failing[0])
     for at, row in enumerate(picture.failing):
@@ -113,10 +113,10 @@ def _colour(share: float) -> Color:
 
 def histogram(picture: Picture, palette: Palette) -> list[Text]:
     """Return how many entries have errors of which size in ulps."""
-    buckets = _buckets(picture)
-    if not buckets:
+    found = buckets(picture)
+    if not found:
         return []
-    counts = [count for _, count in buckets]
+    counts = [count for _, count in found]
     if palette is Palette.ASCII:
         shown = ["#" * _height(count, max(counts), 5) for count in counts]
     else:
@@ -126,7 +126,7 @@ def histogram(picture: Picture, palette: Palette) -> list[Text]:
         Text(f"errors of {picture.name} in ulps, bars up to the number below", style=HEADING),
         Text("".join(each.rjust(_ROOM) for each in shown).rstrip(), style=style),
         Text("".join(_short(each).rjust(_ROOM) for each in counts)),
-        Text("".join(name.rjust(_ROOM) for name, _ in buckets), style=ASIDE),
+        Text("".join(name.rjust(_ROOM) for name, _ in found), style=ASIDE),
     ]
 
 
@@ -135,7 +135,7 @@ def _height(count: int, most: int, steps: int) -> int:
     return 0 if not count else max(1, round(steps * (count.bit_length() / most.bit_length())))
 
 
-def _buckets(picture: Picture) -> list[tuple[str, int]]:
+def buckets(picture: Picture) -> list[tuple[str, int]]:
     """Return names and counts: no error, up to 1/2 and up to 1 ulp, and powers above as wide as it takes."""
     known = {each: count for each, count in picture.octaves if each is not None and each < _ENDLESS}
     endless = sum(count for each, count in picture.octaves if each is not None and each >= _ENDLESS)

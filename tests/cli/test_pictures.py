@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -222,3 +223,33 @@ def test_a_terminal_sees_a_failure(width: int, more: dict[str, str], signs: str)
     assert "errors of grad in ulps" in drawn
     assert max(map(cell_len, drawn.splitlines())) <= width
     assert (b"\x1b[38;" in told) == (not more)
+
+
+@pytest.mark.parametrize(("form", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_a_picture_in_a_file(softgrad: Run, tmp_path: Path, form: str, begins: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    paths = [SAMPLES / each if each.endswith(".npy") else each for each in WRONG]
+    done = softgrad(*paths, "--plot", f"wrong.{form}", "-q")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("\n") == 1
+    assert (tmp_path / f"wrong.{form}").read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--plot", "x.pdf"), "--plot x.pdf: the name must end in .png or .svg"),
+        (("--plot", "no/x.png"), "--plot no/x.png: cannot be written: No such file"),
+    ],
+)
+def test_a_picture_that_cannot_be_written(in_process: Run, words: tuple[str, ...], said: str) -> None:
+    done = in_process(*WRONG, *words, cwd=SAMPLES)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--show",), ("--plot", "x.png")])
+def test_nothing_to_draw_is_said(in_process: Run, words: tuple[str, ...]) -> None:
+    done = in_process(*WRONG[:3], *words, cwd=SAMPLES)
+    assert done.returncode == 2
+    assert f"{words[0]} has no effect without" in done.stderr
