@@ -100,7 +100,7 @@ class Warning:  # noqa: A001 - the word of the JSON contract
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A known bug that explains the failing entries of grad; the best explanation comes first."""
+    """A known bug that explains the failing entries of an export; the best explanation comes first."""
 
     code: str
     kind: str  # defect, convention or rounding
@@ -113,6 +113,7 @@ class Diagnosis:
     together_with: tuple[str, ...] = ()  # other bugs that are needed for the explanation
     tied_with: str | None = None  # the best explanation, where this one explains as much
     tied_because: str | None = None  # why the data cannot tell them apart, as far as that is known
+    of: str = "grad"  # the export that it explains
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Fact:
 
     code: str
     message: str
+    of: str = "grad"  # the export
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,14 @@ from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
 from gradcheck_cli.layer.problem import LayerProblem, pose
 from gradcheck_cli.numeric.methods import Method
-from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.settings import step_of
 from gradcheck_cli.stencils import words_of
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
+
+LEAST_KEPT = 8
+"""Worst entries that are kept, however few are to be shown: the diagnosis begins with them."""
 
 _SAMPLE = "seeded sample"
 
@@ -48,12 +51,13 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
     method = Method.asked(settings.method, step_of(settings.step))
     comparisons = comparisons_for(problem, method, settings.seed, tolerance)
-    order = LayerOrder(problem, comparisons, settings.top, Grid.of(problem), progress)
+    order = LayerOrder(problem, comparisons, max(settings.top, LEAST_KEPT), Grid.of(problem), progress)
     examination = examine(order, settings.threads or processors())
     own = _own(problem, examination, settings)
     exported = _exported(problem, examination, tolerance)
     if any(each.verdict is not Verdict.PASS for each in own):
         exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+    diagnosis, facts = _diagnosed(problem, examination, exported, settings)
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -61,10 +65,27 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force(),
         data=_data(problem, examination),
-        checks=(*own, *exported),
+        checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in (*own, *exported)),
         seconds=time.perf_counter() - began,
         warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
+        diagnosis=diagnosis,
+        facts=facts,
     )
+
+
+def _diagnosed(
+    problem: LayerProblem, examination: Examination, exported: list[Check], settings: LayerSettings
+) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+    """Return which bug a failed gradient is, and where it fails; nothing where it did not fail."""
+    if not any(each.name == "grad" and each.verdict is Verdict.FAIL for each in exported):
+        return (), ()
+    from gradcheck_cli.diagnosis.pulled.diagnose import diagnose  # noqa: PLC0415 - only after a failure
+    from gradcheck_cli.diagnosis.pulled.piece import Layer  # noqa: PLC0415
+
+    (grad,) = (each for each in problem.exports if each.name == "grad")
+    worst = tuple(dict.fromkeys(entry.row for entry in examination.findings["grad"].worst))
+    layer = Layer(problem, grad, Tolerance.asked(settings.rtol, settings.atol))
+    return diagnose(layer, worst, settings.threads or processors())
 
 
 def _gone(problem: LayerProblem, examination: Examination) -> int:

@@ -72,14 +72,17 @@ def factors(view: View, recipe: Recipe) -> tuple[Range, Range | None]:
         if view.columns is not None:
             got, plane, size = (each[:, view.columns] for each in (got, plane, size))
         allowed = slack(recipe, plane, size, view.columns)
-        tight = _allowed_factors(got, plane, allowed.scaled, allowed.floor)
+        tight = allowed_factors(got, plane, allowed.scaled, allowed.floor)
         if allowed.loose is None:
             return tight, None
-        return tight, _allowed_factors(got, plane, allowed.loose, allowed.floor)
+        return tight, allowed_factors(got, plane, allowed.loose, allowed.floor)
 
 
-def _allowed_factors(got: Floats, plane: Floats, scaled: Floats, floor: Floats) -> Range:
-    """Return the factors of the sign that a row's entries ask for, of both where 0 will do: (n,)."""
+def allowed_factors(got: Floats, plane: Floats, scaled: Floats, floor: Floats) -> Range:
+    """Return the factors c with |got - c plane| <= c scaled + floor in each row: (n, K) each, to (n,).
+
+    Of the sign that a row's entries ask for, of both where 0 will do.
+    """
     odd = ~(np.isfinite(got) & np.isfinite(plane))
     broken = np.zeros(len(got), dtype=bool)
     if odd.any():

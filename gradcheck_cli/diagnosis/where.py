@@ -106,10 +106,10 @@ def _columns(found: Survey, sample: Sample) -> Iterator[Fact]:
     few = len(columns) < classes and (len(columns) <= classes // 2 or _runs(columns) == 1)
     if not few or found.at_label == found.failing:
         return
-    yield Fact("in-columns", f"{len(columns):,} of {classes:,} columns fail: {_places(columns, classes)}")
+    yield Fact("in-columns", f"{len(columns):,} of {classes:,} columns fail: {runs_of(columns, classes)}")
 
 
-def _places(numbers: Counts, of: int) -> str:
+def runs_of(numbers: Counts, of: int) -> str:
     """Return numbers in words: all >= a, all < b, runs, every s-th, or their range."""
     first, last = int(numbers[0]), int(numbers[-1])
     if _runs(numbers) == 1 and last == of - 1 and first > 0:
@@ -146,7 +146,7 @@ def _rows(found: Survey, sample: Sample) -> Iterator[Fact]:
         return
     if len(rows) < total and (len(rows) <= total // 2 or _runs(rows) == 1):
         place = _offset(int(rows[0]), sample.situation) if rows[-1] == total - 1 else ""
-        yield Fact("in-rows", f"{len(rows):,} of {total:,} rows fail: {_places(rows, total)}{place}")
+        yield Fact("in-rows", f"{len(rows):,} of {total:,} rows fail: {runs_of(rows, total)}{place}")
 
 
 def _offset(first: int, situation: Situation) -> str:

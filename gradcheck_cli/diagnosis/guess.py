@@ -1,0 +1,216 @@
+"""A bug of a gradient that is judged as a plane: its name, what it makes, and the factor.
+
+The commands beside `check` share this form. A guess gives the plane that the bug makes and what it may be off
+by; it stands while one factor brings every entry of the rows looked at in line (`fit.py`), and is named only
+after a walk over every entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from gradcheck_cli.diagnosis.bug import DEFECT
+from gradcheck_cli.diagnosis.fit import HAIR, allowed_factors
+from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.outcome import Diagnosis
+from gradcheck_cli.refusals import Flags
+
+_WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
+_BETTER = 0.5  # of the failing entries' error must go
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some rows of a judged plane: (n, m) each."""
+
+    start: int
+    got: Floats
+    right: Floats
+    allowed: Floats
+
+    @property
+    def failing(self) -> Flags:
+        """Return the entries that the check refuses."""
+        return refused(self.got, self.right, self.allowed)
+
+
+P = TypeVar("P", bound=Piece)
+
+Core = Callable[[P], tuple[Floats, Floats]]
+"""Gives the plane that a bug makes and what each entry may be off by: (n, m), (n, m)."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is said of a bug; the words may hold {parameters}."""
+
+    code: str
+    formula: str
+    happened: str
+    advice: str
+    kind: str = DEFECT
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """A factor of all entries that has a reason."""
+
+    name: Name
+    value: float
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Guess(Generic[P]):
+    """A bug, or nothing but the factor where it has no name."""
+
+    name: Name | None
+    core: Core[P]
+    told: dict[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    general: bool = False  # gives way to any other that explains as much
+    alone: bool = False  # never together with a factor
+
+
+@dataclass(frozen=True, eq=False)
+class Claim(Generic[P]):
+    """A guess and the factor that goes with it."""
+
+    guess: Guess[P]
+    scale: Scale | None
+
+    @property
+    def value(self) -> float:
+        """Return the factor."""
+        return 1.0 if self.scale is None else self.scale.value
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """Return what is named."""
+        scale = None if self.scale is None else self.scale.name
+        return tuple(each for each in (scale, self.guess.name) if each is not None)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Return the codes of the bugs."""
+        return tuple(each.code for each in self.names)
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Return the key by which claims are sorted: few bugs, specific ones first."""
+        return len(self.names), self.guess.general
+
+
+def refused(got: Floats, plane: Floats, allowed: Floats) -> Flags:
+    """Return the entries that differ by more than is allowed: (n, m)."""
+    with np.errstate(all="ignore"):
+        same = (got == plane) | (np.isnan(got) & np.isnan(plane))
+        wrong: Flags = ~(np.abs(got - plane) <= allowed) & ~same
+    return wrong
+
+
+def floor_of(export: Export, got: Floats) -> Floats:
+    """Return what no factor multiplies: printing, and the smallest numbers that can be stored."""
+    floor = rounding(export.decimals)[1] + 4.0 * export.grid.smallest_subnormal
+    whole = np.full(got.shape, floor + 8.0 * export.compute.smallest_normal)
+    if export.flushes:
+        np.maximum(whole, export.grid.smallest_normal, out=whole, where=got == 0.0)
+    return whole
+
+
+def interval(pieces: Sequence[P], guess: Guess[P], export: Export) -> tuple[float, float]:
+    """Return the factors that bring every entry in line with a guess; none where low > high."""
+    low, high = -np.inf, np.inf
+    for piece in pieces:
+        with np.errstate(all="ignore"):
+            plane, error = guess.core(piece)
+            found = allowed_factors(piece.got, plane, error, floor_of(export, piece.got))
+        low, high = max(low, float(found.low.max())), min(high, float(found.high.min()))
+        if not low <= high + HAIR * abs(high):
+            break
+    return low, high
+
+
+def claims(
+    guess: Guess[P], found: tuple[float, float], scales: Sequence[Scale], *, bare: bool
+) -> list[Claim[P]]:
+    """Return what may be claimed of a guess that leaves these factors open; `bare`: it changes nothing."""
+    low, high = found[0] - HAIR * abs(found[0]), found[1] + HAIR * abs(found[1])
+    if not low <= high or low <= 0.0 <= high or not np.isfinite(low) or not np.isfinite(high):
+        return []  # nothing at all explains it as well
+    if low <= 1.0 <= high:
+        return [] if bare else [Claim(guess, None)]
+    if guess.alone or max(abs(low), abs(high)) > _WIDEST * min(abs(low), abs(high)):
+        return []
+    return [Claim(guess, each) for each in scales if low <= each.value <= high]
+
+
+@dataclass
+class Trial:
+    """What a walk over every entry makes of a claim; adds up over pieces and processes."""
+
+    unexplained: int = 0
+    telling: int = 0  # entries that are predicted to be other than 0, and surely so
+    left: float = 0.0  # error of the failing entries under the claim
+    before: float = 0.0  # and of the right answer
+
+    def add(self, piece: P, claim: Claim[P], export: Export) -> None:
+        """Take in a piece."""
+        with np.errstate(all="ignore"):
+            plane, error = claim.guess.core(piece)
+            plane, error = claim.value * plane, abs(claim.value) * error + floor_of(export, piece.got)
+            self.unexplained += int(np.count_nonzero(refused(piece.got, plane, error)))
+            self.telling += int(np.count_nonzero(~(np.abs(plane) <= 2.0 * error)))
+            failing = piece.failing
+            self.left += _sum(piece.got[failing], plane[failing])
+            self.before += _sum(piece.got[failing], piece.right[failing])
+
+    def merge(self, other: Trial) -> Trial:
+        """Return the trial of both sets of pieces."""
+        return Trial(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def holds(self, bugs: int) -> bool:
+        """Tell whether the claim explains everything, and better than what is right; so many bugs."""
+        better = self.before > 0.0 and self.left <= _BETTER * self.before
+        return not self.unexplained and better and self.telling > 2 * bugs
+
+
+def _sum(got: Floats, plane: Floats) -> float:
+    """Return the error of a prediction; an entry that is no number counts 1 where it is not predicted."""
+    same = (got == plane) | (np.isnan(got) & np.isnan(plane))
+    error = np.where(same, 0.0, np.abs(got - plane))
+    return float(np.where(np.isfinite(error), error, 1.0).sum())
+
+
+def worded(standing: Sequence[Claim[P]], of: str) -> tuple[Diagnosis, ...]:
+    """Return the claims that stand in words: the best, and those that explain as much with as few bugs."""
+    best = sorted(standing, key=lambda each: each.rank)
+    different = {each.codes: each for each in reversed([one for one in best if one.rank == best[0].rank])}
+    named: list[Diagnosis] = []
+    for claim in reversed(different.values()):
+        tied = named[0].code if named else None
+        named += [_told(claim, name, of, tied) for name in claim.names]
+    return tuple(named)
+
+
+def _told(claim: Claim[P], name: Name, of: str, tied: str | None) -> Diagnosis:
+    told = {} if claim.scale is None else {"factor": claim.value, **claim.scale.told}
+    told |= claim.guess.told
+    return Diagnosis(
+        code=name.code,
+        kind=name.kind,
+        message=name.happened.format(**told),
+        formula=name.formula.format(**told),
+        advice=name.advice.format(**told),
+        parameters=told,
+        explained=1.0,
+        flags=claim.guess.flags if claim.scale is None else (),
+        together_with=tuple(code for code in claim.codes if code != name.code),
+        tied_with=tied,
+        of=of,
+    )

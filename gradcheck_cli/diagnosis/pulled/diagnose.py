@@ -1,0 +1,173 @@
+"""A failed gradient of the softmax layer in, the bug in words out.
+
+A few rows -> the guesses that one factor brings in line with them -> one walk over every entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcheck_cli.blocks import Grid
+from gradcheck_cli.diagnosis.damage import Damage, places
+from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
+from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
+from gradcheck_cli.diagnosis.pulled.piece import Layer, Pulled, dot
+from gradcheck_cli.engine import silent
+from gradcheck_cli.errors import InputError, SoftgradError
+from gradcheck_cli.layer.blocks import room_of
+from gradcheck_cli.outcome import Diagnosis, Fact
+from gradcheck_cli.workers import Counter, FailedPiece, spread
+
+_MOST_ROWS, _ENTRIES = 24, 1 << 17  # of the rows that are looked at first
+_MOST_CLAIMS = 4
+_WORTH_A_PROCESS = 1 << 19
+_MOSTLY = 0.2  # of the entries must fail before the whole file is of low precision, or in another order
+_WIDESPREAD = frozenset({"low-precision", "transposed"})
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A claim, and the layer that it is made of."""
+
+    layer: Layer
+    claim: Claim[Pulled]
+
+
+def diagnose(
+    layer: Layer, worst: Sequence[int], processes: int
+) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+    """Return the bugs that explain every entry of a failed gradient, and where it fails."""
+    with np.errstate(all="ignore"):
+        held = list(_standing(suspicions(layer), layer, worst, *bare(layer)))
+        held = held or list(_standing(reposed(layer), layer, worst))
+        damage, trials = _walked(layer, [each for each in held if each.layer is layer], processes)
+        facts = places(damage, layer.problem.rows, layer.problem.classes, layer.export.name)
+        if not damage.nonzero:
+            return (_all_zero(layer),), facts
+        standing = _settled(held, layer, trials, damage, processes)
+        if not standing:
+            more = list(_standing(_of_sums(layer), layer, worst))
+            _, trials = _walked(layer, more, processes)
+            standing = _settled(more, layer, trials, damage, processes)
+        return worded(standing, layer.export.name), facts
+
+
+def _standing(
+    suspected: Iterable[Suspicion], layer: Layer, worst: Sequence[int], *first: Suspicion
+) -> Iterator[_Held]:
+    """Yield the claims that a few rows leave, at most so many."""
+    known: dict[int, list[Pulled]] = {}
+    kept = 0
+    for each in (*first, *suspected):
+        try:
+            if id(each.layer) not in known:
+                known[id(each.layer)] = each.layer.few(
+                    _rows(each.layer, worst if each.layer is layer else ())
+                )
+            found = interval(known[id(each.layer)], each.guess, each.layer.export)
+        except SoftgradError:  # what cannot be posed so was not meant so
+            continue
+        if each.layer is not layer:
+            del known[id(each.layer)]
+        for claim in claims(each.guess, found, scales(layer), bare=each in first):
+            kept += 1
+            if kept <= _MOST_CLAIMS:
+                yield _Held(each.layer, claim)
+
+
+def _rows(layer: Layer, worst: Sequence[int]) -> list[int]:
+    """Return the rows to look at first: the worst, the ends, and some spread evenly."""
+    rows = layer.problem.rows
+    most = max(6, min(_MOST_ROWS, _ENTRIES // layer.problem.classes))
+    spread_out = np.linspace(0, rows - 1, most).round().astype(int).tolist()
+    return list(dict.fromkeys([*worst[:4], 0, rows - 1, *spread_out]))[:most]
+
+
+def _settled(
+    held: Sequence[_Held], layer: Layer, trials: Sequence[Trial], damage: Damage, processes: int
+) -> list[Claim[Pulled]]:
+    """Return the claims that explain every entry; those of another layer are walked here."""
+    own = iter(trials)
+    found = []
+    for each in held:
+        claim = each.claim
+        trial = next(own) if each.layer is layer else _elsewhere(each, processes)
+        here = not _WIDESPREAD & set(claim.codes) or damage.failing >= _MOSTLY * damage.entries
+        if here and trial.holds(len(claim.names)):
+            found.append(claim)
+    return found
+
+
+def _elsewhere(held: _Held, processes: int) -> Trial:
+    """Return the trial of a claim that is made of another layer; there, right is what it predicts."""
+    _, (trial,) = _walked(held.layer, [held], processes)
+    trial.before, trial.left = 1.0, 0.0  # every entry passes the check's own bounds, and some did not before
+    return trial
+
+
+def _all_zero(layer: Layer) -> Diagnosis:
+    return Diagnosis(
+        "all-zero", "defect", "every entry is 0", "0",
+        "check that the backward pass ran, and that it wrote into the buffer that was exported",
+        {}, explained=1.0, of=layer.export.name,
+    )  # fmt: skip
+
+
+def _walked(layer: Layer, held: Sequence[_Held], processes: int) -> tuple[Damage, list[Trial]]:
+    """Walk over every entry: where it fails, and what becomes of the claims.
+
+    Raises
+    ------
+    InputError
+        If a file changed since it was checked.
+    """
+    problem = layer.problem
+    grid = Grid.of(problem)
+    counter = Counter(min(processes, 1 + problem.rows * problem.classes // _WORTH_A_PROCESS))
+
+    def work(blocks: Iterator[int]) -> dict[str, Any]:
+        damage = Damage.none(problem.rows, problem.classes)
+        trials = [Trial() for _ in held]
+        room = room_of(problem, grid)
+        with np.errstate(all="ignore"):
+            for number in blocks:
+                try:
+                    for piece in layer.pieces(grid.rows_of(number), grid, room):
+                        _look(piece, damage, trials, held, layer)
+                except InputError as error:
+                    raise FailedPiece(number, str(error)) from error
+        return {"damage": damage.record(), "trials": [vars(each) for each in trials]}
+
+    records = spread(work, grid.blocks, counter, silent(problem.rows, counter.total))
+    whole, trials = Damage.none(problem.rows, problem.classes), [Trial() for _ in held]
+    for each in records:
+        whole = whole.merge(Damage.of_record(each["damage"]))
+        trials = [one.merge(Trial(**other)) for one, other in zip(trials, each["trials"], strict=True)]
+    return whole, trials
+
+
+def _look(
+    piece: Pulled, damage: Damage, trials: Sequence[Trial], held: Sequence[_Held], layer: Layer
+) -> None:
+    damage.add(piece)
+    for trial, each in zip(trials, held, strict=True):
+        trial.add(piece, each.claim, layer.export)
+
+
+def _of_sums(layer: Layer) -> Iterator[Suspicion]:
+    """Yield the guesses that need sums over all rows."""
+    problem, grid = layer.problem, Grid.of(layer.problem)
+    room = room_of(problem, grid)
+    whole = size = 0.0
+    columns, sizes = np.zeros((2, problem.classes))
+    for number in range(grid.blocks):
+        for piece in layer.pieces(grid.rows_of(number), grid, room):
+            whole += float(dot(piece.t, piece.a).sum())
+            size += float(dot(np.abs(piece.t), piece.a).sum())
+            columns += (piece.t * piece.a).sum(axis=0)
+            sizes += (np.abs(piece.t) * piece.a).sum(axis=0)
+    yield from summed(layer, whole, size, columns, sizes)
