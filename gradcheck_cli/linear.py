@@ -21,7 +21,7 @@ from gradcheck_cli.dense.weights import WeightOrder, sampled
 from gradcheck_cli.engine import Order, Progress, examine, processors, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
-from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.tensors import Rows, Tensor
 from gradcheck_cli.verdict import judged
 
@@ -63,6 +63,7 @@ def linear(
         exported = _exported(problem, found, tolerance)
         if any(each.verdict is not Verdict.PASS for each in own):
             exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+        diagnosis, facts = _diagnosed(problem, found, exported, settings)
         for tensor in problem.tensors:
             tensor.check_unchanged()
         return Outcome(
@@ -73,7 +74,21 @@ def linear(
             checks=(*own, *exported),
             seconds=time.perf_counter() - began,
             warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
+            diagnosis=diagnosis,
+            facts=facts,
         )
+
+
+def _diagnosed(
+    problem: LinearProblem, found: Mapping[str, Finding], exported: list[Check], settings: LinearSettings
+) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+    """Return which bugs the failed gradients are, and where they fail; nothing where none failed."""
+    failed = [each.name for each in exported if each.verdict is Verdict.FAIL and each.name != "logits"]
+    if not failed:
+        return (), ()
+    from gradcheck_cli.diagnosis.summed.exports import diagnosed  # noqa: PLC0415 - only after a failure
+
+    return diagnosed(problem, settings, failed, found)
 
 
 def _examined(

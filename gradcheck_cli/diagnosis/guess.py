@@ -63,6 +63,8 @@ class Scale:
     name: Name
     value: float
     told: dict[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    general: bool = False  # gives way to any other that explains as much
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,15 @@ class Claim(Generic[P]):
     @property
     def rank(self) -> tuple[int, bool]:
         """Return the key by which claims are sorted: few bugs, specific ones first."""
-        return len(self.names), self.guess.general
+        general = self.guess.general or (self.scale is not None and self.scale.general)
+        return len(self.names), general
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return the flags under which the file is right, where one bug is all of it."""
+        if self.scale is None:
+            return self.guess.flags
+        return self.scale.flags if self.guess.name is None else ()
 
 
 def refused(got: Floats, plane: Floats, allowed: Floats) -> Flags:
@@ -209,7 +219,7 @@ def _told(claim: Claim[P], name: Name, of: str, tied: str | None) -> Diagnosis:
         advice=name.advice.format(**told),
         parameters=told,
         explained=1.0,
-        flags=claim.guess.flags if claim.scale is None else (),
+        flags=claim.flags,
         together_with=tuple(code for code in claim.codes if code != name.code),
         tied_with=tied,
         of=of,

@@ -16,21 +16,29 @@ def named(outcome: Outcome) -> tuple[Diagnosis, ...]:
 
 def reasons(outcome: Outcome) -> list[tuple[str, str]]:
     """Return labels and sentences, safe for a terminal; nothing where no gradient failed."""
-    if not (outcome.diagnosis or outcome.facts):
-        return []
-    best = named(outcome)
+    exports = list(dict.fromkeys(each.of for each in (*outcome.diagnosis, *outcome.facts)))
+    told = []
+    for each in exports:
+        lead = f"{each}: " if len(exports) > 1 else ""
+        told += [(label, f"{lead if label else ''}{words}") for label, words in _of_export(outcome, each)]
+    return [(label, visible(words)) for label, words in told]
+
+
+def _of_export(outcome: Outcome, of: str) -> list[tuple[str, str]]:
+    """Return why one export is wrong."""
+    best = tuple(each for each in named(outcome) if each.of == of)
     told = [("diagnosis", f"{each.code} ({each.kind}): {each.message}") for each in best]
     if len(best) > 1:
         told.append(("", "these together explain every entry"))
     told += [("advice", each.advice) for each in best]
     if best and best[0].flags:
         told.append(("pass", f"{' '.join(best[0].flags)}, and the gradient is right"))
-    tied = [each for each in outcome.diagnosis if each.tied_with is not None]
+    tied = [each for each in outcome.diagnosis if each.tied_with is not None and each.of == of]
     told += [("or", f"{each.code}: {each.message}; {_apart(each)}") for each in tied]
     if not best:
         told.append(("diagnosis", UNEXPLAINED))
-    told += [("where", each.message) for each in outcome.facts if not _said(each.message, best)]
-    return [(label, visible(words)) for label, words in told]
+    facts = [each.message for each in outcome.facts if each.of == of]
+    return told + [("where", each) for each in facts if not _said(each, best)]
 
 
 def _apart(tied: Diagnosis) -> str:
@@ -46,10 +54,11 @@ def brief(outcome: Outcome) -> str:
     if not best:
         first = f": {outcome.facts[0].message}" if outcome.facts else ""
         return visible(f"; unexplained{first}")
-    tied = [each.code for each in outcome.diagnosis if each.tied_with is not None]
+    tied = list(dict.fromkeys(each.code for each in outcome.diagnosis if each.tied_with is not None))
     alternatives = f" or {names(tied)}" if tied else ""
     hint = f" (pass {' '.join(best[0].flags)})" if best[0].flags else ""
-    return visible(f"; {names([each.code for each in best])}{alternatives}{hint}")
+    codes = list(dict.fromkeys(each.code for each in best))
+    return visible(f"; {names(codes)}{alternatives}{hint}")
 
 
 def _said(fact: str, best: tuple[Diagnosis, ...]) -> bool:

@@ -1,0 +1,64 @@
+"""The bugs that only a linear layer can have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradcheck_cli.diagnosis.guess import Name
+from gradcheck_cli.numeric.precision import Floats
+
+_ENOUGH = 4  # entries that agree on mu
+_SHARP = 1.1  # largest over smallest mu that the entries leave
+
+NOT_REDUCED = Name(
+    "bias-not-reduced", "G of the {which} example",
+    "the bias has the gradient of the {which} example, not the sum over all",
+    "sum dE/dz over the examples: dE/db = sum_n G_n",
+)  # fmt: skip
+SUMMED_OVER_ALL = Name(
+    "bias-summed-over-everything", "sum over examples and classes",
+    "every class has the same number, the sum over examples and classes, which is 0 but for rounding",
+    "sum over the examples alone: one number for each class",
+)  # fmt: skip
+TURNED = Name(
+    "weight-transposed", "{formula}", "{what}", "{advice}",
+)  # fmt: skip
+DECAY = Name(
+    "weight-decay-folded-in", "G + {decay:.6g} W",
+    "{decay:.6g} times the parameter itself is added to its gradient, as weight decay is",
+    "export the gradient before the optimiser adds weight decay",
+)  # fmt: skip
+AFTER_SUM = Name(
+    "upstream-after-sum", "{of} g times the sum of unweighted examples",
+    "the examples are summed without their upstream gradients, and the sum is multiplied by {of} of these",
+    "weight each example before the sum: dE/dW = sum_n g_n x_n (a - y)_n",
+)  # fmt: skip
+
+OF_TURNED = {
+    "grad-weight": {
+        "formula": "(x^T G)^T",
+        "what": "the gradient of the weight is transposed: read so, all of it is right",
+        "advice": "write G^T x where the weight is (out, in), x^T G where it is (in, out)",
+    },
+    "grad-inputs": {
+        "formula": "G W", "what": "the gradient is led back through W where W^T belongs",
+        "advice": "multiply by the transpose of what the forward pass multiplied by",
+    },
+}  # fmt: skip
+
+NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, TURNED, DECAY, AFTER_SUM)
+
+
+def decay_of(got: Floats, right: Floats, weight: Floats, allowed: Floats) -> float | None:
+    """Return mu with got = right + mu W in every entry within what is allowed, if one number will do."""
+    with np.errstate(all="ignore"):
+        told = weight != 0.0
+        if not np.isfinite(got).all() or not told.any():
+            return None
+        if not (np.abs(got - right) <= allowed)[~told].all():
+            return None
+        middle, width = (got - right)[told] / weight[told], allowed[told] / np.abs(weight[told])
+        low, high = float((middle - width).max()), float((middle + width).min())
+    if not low <= high or low <= 0.0 <= high or int(told.sum()) < _ENOUGH:
+        return None
+    return 0.5 * (low + high) if max(abs(low), abs(high)) <= _SHARP * min(abs(low), abs(high)) else None

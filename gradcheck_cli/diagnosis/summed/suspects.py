@@ -1,0 +1,93 @@
+"""Bugs of the loss as a linear layer passes them on: (n, K) gradients at the logits with their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.problem import LinearProblem
+from gradcheck_cli.dense.rows import leeway_of, logits_error, summed_error
+from gradcheck_cli.diagnosis import view
+from gradcheck_cli.diagnosis.bug import Suspect, suspects
+from gradcheck_cli.diagnosis.catalogue import CHANGES
+from gradcheck_cli.diagnosis.recipe import Recipe
+from gradcheck_cli.diagnosis.sample import Sample
+from gradcheck_cli.diagnosis.scale import SCALES
+from gradcheck_cli.diagnosis.situation import Situation
+from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
+from gradcheck_cli.exports import Export
+from gradcheck_cli.numeric.precision import Floats
+
+_PASSED_ON = frozenset({
+    "upstream-ignored", "upstream-first-row-only", "upstream-applied-twice", "weights-applied-twice",
+    "weights-by-row", "mean-of-means", "sum-of-means", "onehot-not-subtracted", "soft-target-sum-ignored",
+    "label-off-by-one", "label-shifted", "ignored-rows-not-zeroed", "smoothing-missing",
+    "smoothing-over-others", "weights-missing", "weights-per-column", "temperature-missing",
+    "softcap-missing", "softcap-derivative-missing", "zloss-missing", "double-softmax", "sigmoid-for-softmax",
+})  # fmt: skip
+"""Bugs whose parameters the problem alone says: a sum over rows shows nothing of single ones."""
+
+Made = tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear problem with one of its exports, and how that was judged."""
+
+    problem: LinearProblem
+    situation: Situation
+    tolerance: Tolerance | None
+
+    @property
+    def export(self) -> Export:
+        """Return the export."""
+        return self.situation.export
+
+    def suspects(self) -> tuple[list[Suspect], list[Suspect]]:
+        """Return the bugs of the loss that can be there: factors of all entries, and others."""
+        nothing = Sample(self.situation, (), whole=False, source=view.Rows(self.situation, 1))
+        others = (each for each in (*CHANGES, *ROW_FACTORS) if each.code in _PASSED_ON)
+        return suspects(SCALES, nothing), suspects(others, nothing)
+
+    def tiles(self, blocks: list[int] | None = None) -> Iterator[tuple[Tile, Floats, Recipe]]:
+        """Yield some blocks, or all, tile by tile: with the inputs (n, D) and the right recipe."""
+        head = self.problem.head
+        grid = Grid.of(head)
+        room = Room.of(head, grid, depth=True)
+        for number in range(grid.blocks) if blocks is None else blocks:
+            block = work_out(head, grid.rows_of(number), grid, room)
+            for tile in block.tiles():
+                rows = range(tile.start, tile.stop)
+                x = np.empty((len(rows), self.problem.features))
+                self.problem.inputs.read(rows.start, rows.stop, x)
+                nothing = np.zeros((len(rows), self.problem.classes))
+                yield tile, x, Recipe.of(self.situation, tile, rows, block.counted[tile.rows], nothing)
+
+    def right(self, tile: Tile) -> Made:
+        """Return the right gradient at the logits and what the check allows it on the way to the export."""
+        g = np.array(tile.g, order="C")
+        return g, leeway_of(self.problem, tile, tile.planes, g, self.export)
+
+    def made(self, suspect: Suspect, tile: Tile, recipe: Recipe) -> Made:
+        """Return what a bug makes of the gradient at the logits, and what that may be off by."""
+        changed = recipe if suspect.variant.change is None else suspect.variant.change(recipe)
+        plane, size = changed.gradient()
+        if suspect.variant.factor is not None:
+            by = suspect.variant.factor(recipe)[:, None]
+            plane, size = plane * by, size * np.abs(by)
+        link = self.problem.head.loss.link
+        moved = 2.0 * logits_error(self.problem, tile, self.export) / min(link.temperature, 1.0)
+        error = slack(changed, plane, size).scaled if self.tolerance is None else np.zeros_like(plane)
+        error = error + size * np.expm1(np.minimum(moved, 1.0))[:, None]
+        if self.export.grid.half:
+            error = error + self.export.grid.unit * np.abs(plane) + self.export.grid.smallest_subnormal
+        return plane, error
+
+    def summed(self, terms: int) -> float:
+        """Return the relative error of a sum of so many products."""
+        return summed_error(self.export, terms)
