@@ -11,7 +11,7 @@ import numpy as np
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.view import Rows, View
 
-_ENTRIES = 1 << 18  # of all views
+_ENTRIES = 1 << 17  # of all views
 _VIEW_ENTRIES = 1 << 15
 _PROBE_ENTRIES = 1 << 12
 _COLUMNS = 1 << 13  # from which on only some are tried

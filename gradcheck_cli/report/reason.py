@@ -16,7 +16,9 @@ def named(outcome: Outcome) -> tuple[Diagnosis, ...]:
 
 def reasons(outcome: Outcome) -> list[tuple[str, str]]:
     """Return labels and sentences, safe for a terminal; nothing where no gradient failed."""
-    exports = list(dict.fromkeys(each.of for each in (*outcome.diagnosis, *outcome.facts)))
+    exports = list(
+        dict.fromkeys([*(each.of for each in outcome.diagnosis), *(each.of for each in outcome.facts)])
+    )
     told = []
     for each in exports:
         lead = f"{each}: " if len(exports) > 1 else ""
