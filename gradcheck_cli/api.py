@@ -107,7 +107,7 @@ def check(  # noqa: PLR0913 - one parameter for each tensor
     **options
         The options of the command by name: ``reduction="sum"``, ``label_smoothing=0.1``, ``ignore_index=0``.
         ``threads`` is 1 here, because more are forked processes, which not every program that imports this
-        can bear.
+        can bear. Files and variables of configuration are not read.
 
     Raises
     ------

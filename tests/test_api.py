@@ -288,7 +288,9 @@ def test_every_file_that_the_command_takes_can_be_handed_over() -> None:
     of_command = softgrad.get_command(click.Context(softgrad), "check")
     assert of_command is not None
     flags = {
-        each.name for each in of_command.params if each.multiple and each.name not in ("dtype", "report")
+        each.name
+        for each in of_command.params
+        if each.multiple and each.name not in ("dtype", "report", "plot")
     }
     named = set(check.__code__.co_varnames[: check.__code__.co_argcount + check.__code__.co_kwonlyargcount])
     assert flags | {"logits", "labels"} == named
