@@ -42,6 +42,7 @@ class Live:
     ) -> None:
         """Take the bar away."""
         if self._progress is not None:
+            self._draw()  # the last that was drawn may be a period old
             self._progress.stop()
 
     def begin(self, summary: Summary) -> None:
@@ -100,11 +101,15 @@ class Live:
 
     def tick(self) -> None:
         """Draw, if that is due."""
-        now = time.monotonic()
-        if self._progress is None or self._task is None or now - self._drawn < _PERIOD:
+        if time.monotonic() - self._drawn >= _PERIOD:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw what is known now."""
+        if self._progress is None or self._task is None:
             return
-        self._drawn = now
-        rate = f"{self._new / max(now - self._began, 1e-9):,.0f} cases/s"
+        self._drawn = time.monotonic()
+        rate = f"{self._new / max(self._drawn - self._began, 1e-9):,.0f} cases/s"
         fields: dict[str, Any] = {"failed": f"{self._failed} failed", "rate": rate, "last": self._last}
         self._progress.update(self._task, **fields)
         self._progress.refresh()
