@@ -90,11 +90,14 @@ def test_whatever_was_imported_before(first: str) -> None:
     assert done.stdout == "gradcheck_cli.api True\n"
 
 
-def test_the_text_of_an_assertion_is_that_of_the_command(tmp_path: Path) -> None:
+def test_the_text_of_an_assertion_is_that_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits, labels, grad = _case()
     for name, each in {"logits": logits, "labels": labels, "grad": -grad}.items():
         np.save(tmp_path / f"{name}.npy", each)
-    paths = [tmp_path / f"{name}.npy" for name in ("logits", "labels", "grad")]
+    monkeypatch.chdir(tmp_path)  # so that no path is too long to be shown whole
+    paths = [Path(f"{name}.npy") for name in ("logits", "labels", "grad")]
     words = [command(), "check", *map(str, paths[:2]), "--grad", str(paths[2]), "--threads", "1"]
     told = subprocess.run(words, capture_output=True, text=True, check=False).stdout
     with pytest.raises(AssertionError) as raised:
