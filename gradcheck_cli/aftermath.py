@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.engine import processors
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Finding
 from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
+from gradcheck_cli.workers import processors
 
 if TYPE_CHECKING:
     from gradcheck_cli.diagnosis.situation import Situation

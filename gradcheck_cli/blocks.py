@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
+from gradcheck_cli.coming import labels_of, scale_of
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import cross_entropy
-from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
+from gradcheck_cli.numeric.cross_entropy import Point, Targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import (
     FEW_CLASSES,
@@ -30,8 +31,6 @@ from gradcheck_cli.numeric.softmax import (
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.refusals import Flags, refuse_masked_targets, undefined
 from gradcheck_cli.tensors import Rows
-
-Plane = TypeVar("Plane", Floats, Flags)
 
 TILE_ENTRIES = 1 << 16
 """Entries of a tile: three float64 planes of it stay in a core's second-level cache, and a call of NumPy
@@ -217,7 +216,7 @@ class Tile:
         """Return the row after the last."""
         return self.start + len(self.planes.rows)
 
-    def plane(self, of: Plane) -> Plane:
+    def plane(self, of: Floats) -> Floats:
         """Return a plane of the room, cut to the tile's rows."""
         return of[: len(self.planes.rows)]
 
@@ -234,32 +233,13 @@ class Tile:
         return self.start + row, column
 
 
-@dataclass(frozen=True, eq=False)
-class Coming:
-    """Consecutive rows with hard labels before their logits are read."""
-
-    rows: range
-    labels: Indices  # (n,) class 0 stands in for ignored rows
-    counted: Flags
-    q: Targets
-    by: Scale
-
-    @classmethod
-    def of(cls, problem: Problem, rows: range) -> Coming:
-        """Return the rows of a problem without distributions and z-loss."""
-        labels, counted = _hard_labels(problem, rows)
-        q = cross_entropy.class_targets(labels, problem.classes, problem.loss)
-        return cls(rows, labels, counted, q, _scale(problem, rows, None, counted))
-
-
 def work_out(problem: Problem, rows: range, grid: Grid, room: Room) -> Block:
     """Return the block of some rows: read, shifted, exponentials summed, targets and scales."""
-    size = len(rows)
-    labels, counted = _labels(problem, rows)
+    labels, counted = labels_of(problem, rows)
     found = _sums(problem, rows, labels, grid, room)
     q = _targets(problem, rows, found.pivot, room)
-    at = Point.of(problem.loss, found, q, _scale(problem, rows, found, counted))
-    refuse_masked_targets(problem, rows.start, at, counted, room.w[:size])
+    at = Point.of(problem.loss, found, q, scale_of(problem, rows, found, counted))
+    refuse_masked_targets(problem, rows.start, at, counted, room.w[: len(rows)])
     return Block(rows.start, at, counted, room, grid)
 
 
@@ -283,11 +263,10 @@ def enter(
     """
     d = room.d[part]
     found = np.empty((5, len(d)))
+    slope = None if room.slope is None else room.slope[part]
     room.read(problem.logits, first, d)
     try:
-        (found[0], found[1]), _ = shift(
-            d, problem.loss.link, None if room.slope is None else room.slope[part]
-        )
+        (found[0], found[1]), _ = shift(d, problem.loss.link, slope)
     except UndefinedRow as undefined_row:
         raise InputError(undefined(problem.logits, first + undefined_row.row)) from None
     pivot = d.argmax(axis=1) if labels is None else labels
@@ -300,22 +279,6 @@ def sums_of(found: Floats, pivot: Indices, classes: int) -> Sums:
     """Return the sums of rows from what :func:`enter` found: (5, n), (n,)."""
     top, reach, own_d, rest, own = found
     return sums((top, reach), pivot, (own_d, own), rest, classes)
-
-
-def _labels(problem: Problem, rows: range) -> tuple[Indices | None, Flags]:
-    """Return the labels, or None where the targets are distributions, and which rows count."""
-    return (None, np.ones(len(rows), dtype=bool)) if problem.soft else _hard_labels(problem, rows)
-
-
-def _hard_labels(problem: Problem, rows: range) -> tuple[Indices, Flags]:
-    """Return the labels, class 0 standing in for ignored rows, and which rows count."""
-    labels = np.empty(len(rows), dtype=np.int64)
-    problem.targets.read(rows.start, rows.stop, labels)
-    counted = labels != problem.ignore_index
-    labels *= counted
-    if labels.min() < 0 or labels.max() >= problem.classes:
-        raise InputError(f"{problem.targets.tensor.name}: changed while it was read")
-    return labels, counted
 
 
 def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targets:
@@ -335,20 +298,3 @@ def _targets(problem: Problem, rows: range, pivot: Indices, room: Room) -> Targe
             "are LOGITS and LABELS swapped?)"
         )
     return cross_entropy.distribution_targets(targets, pivot, problem.loss)
-
-
-def _scale(problem: Problem, rows: range, found: Sums | None, counted: Flags) -> Scale:
-    upstream = np.empty(len(rows))
-    if isinstance(problem.upstream, Rows):
-        problem.upstream.read(rows.start, rows.stop, upstream)
-        bad = np.flatnonzero(~np.isfinite(upstream))
-        if bad.size:
-            place = list(problem.upstream.index_of(rows.start + int(bad[0])))
-            raise InputError(
-                f"{problem.upstream.tensor.name}, entry {place}: "
-                f"the upstream gradient {upstream[bad[0]]:g} is not finite"
-            )
-    else:
-        upstream.fill(problem.upstream)
-    upstream *= counted
-    return cross_entropy.scale(found, problem.loss, upstream / problem.divisor, upstream / problem.z_divisor)

@@ -17,16 +17,7 @@ from gradcheck_cli.aftermath import Judged, diagnosed, pictured, saved, unseen
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Comparison, Tolerance
-from gradcheck_cli.engine import (
-    Examination,
-    Examiner,
-    Order,
-    Progress,
-    comparisons_for,
-    examine,
-    processors,
-    silent,
-)
+from gradcheck_cli.engine import Examination, Examiner, Order, Progress, comparisons_for, examine, silent
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.grades import Grade
@@ -39,6 +30,7 @@ from gradcheck_cli.settings import Settings, step_of
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
 from gradcheck_cli.walks import Task, Total
+from gradcheck_cli.workers import processors
 
 OWN = {
     "difference": ("truncation of the central difference and float64 rounding", "every entry"),

@@ -6,7 +6,6 @@ number of processes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -216,21 +215,6 @@ def comparisons_for(
         for each in problem.exports
     ]
     return (difference or Difference(), Chain(), Invariants(), *exported)
-
-
-def processors() -> int:
-    """Return the processors this process may use: affinity, and the quota of its control group."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(available, _quota() or available))
-
-
-def _quota() -> int | None:
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as limits:  # noqa: PTH123 - a kernel file
-            quota, period = limits.read().split()
-        return max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return None
 
 
 def examine(job: Job, processes: int) -> Examination:

@@ -16,7 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Coming, Grid, Room, Seen, enter, sums_of
+from gradcheck_cli.blocks import Grid, Room, Seen, enter, sums_of
+from gradcheck_cli.coming import Coming
 from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, row_sum

@@ -13,7 +13,7 @@ from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.engine import Progress, examine, processors, silent
+from gradcheck_cli.engine import Progress, examine, silent
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.matrix.judging import (
@@ -31,6 +31,7 @@ from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Verdict
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
+from gradcheck_cli.workers import processors
 
 READABLE = 12
 """Classes up to which a matrix is shown in full; beyond, those of the largest probabilities."""

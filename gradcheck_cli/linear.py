@@ -18,12 +18,13 @@ from gradcheck_cli.dense.judging import LinearTask, comparisons_for
 from gradcheck_cli.dense.problem import LinearProblem, posed
 from gradcheck_cli.dense.rows import Stretches
 from gradcheck_cli.dense.weights import WeightOrder, sampled
-from gradcheck_cli.engine import Order, Progress, examine, processors, silent
+from gradcheck_cli.engine import Order, Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.tensors import Rows, Tensor
 from gradcheck_cli.verdict import judged
+from gradcheck_cli.workers import processors
 
 _ROUNDING = "truncation of the central difference and float64 rounding"
 Place = Callable[[Entry], tuple[tuple[int, ...], int | None]]

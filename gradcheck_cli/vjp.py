@@ -11,7 +11,7 @@ from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.engine import Examination, Progress, examine, processors, silent
+from gradcheck_cli.engine import Examination, Progress, examine, silent
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
@@ -22,6 +22,7 @@ from gradcheck_cli.settings import step_of
 from gradcheck_cli.stencils import words_of
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
+from gradcheck_cli.workers import processors
 
 LEAST_KEPT = 8
 """Worst entries that are kept, however few are to be shown: the diagnosis begins with them."""

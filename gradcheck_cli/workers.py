@@ -28,6 +28,21 @@ _NUMBER = struct.Struct("@q")  # native: read and written in one piece
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def processors() -> int:
+    """Return the processors this process may use: affinity, and the quota of its control group."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(available, _quota() or available))
+
+
+def _quota() -> int | None:
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as limits:  # noqa: PTH123 - a kernel file
+            quota, period = limits.read().split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
+
+
 class FailedPiece(Exception):
     """A piece could not be worked on, for a reason that its user can mend."""
 

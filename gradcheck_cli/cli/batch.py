@@ -163,7 +163,7 @@ def _told(ctx: click.Context, typed: dict[str, Any]) -> Told:
 def _plan(cases: tuple[Case, ...], written: list[Destination], typed: dict[str, Any]) -> Plan:
     from gradcheck_cli.batch.result import How  # noqa: PLC0415 - start-up
     from gradcheck_cli.batch.run import Plan, shard_of, share_of_processors  # noqa: PLC0415
-    from gradcheck_cli.engine import processors  # noqa: PLC0415
+    from gradcheck_cli.workers import processors  # noqa: PLC0415
 
     jobs = min(typed["jobs"] or processors(), len(cases))
     return Plan(

@@ -10,7 +10,7 @@ from gradcheck_cli.mutate import Fate, Mutation
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.layout import Column, fit, rows, wrap
 from gradcheck_cli.report.sentence import names
-from gradcheck_cli.report.table import left_out
+from gradcheck_cli.report.worst import left_out
 from gradcheck_cli.visible import visible
 
 MISSED = "bold yellow"

@@ -6,14 +6,14 @@ will be, so print them as they are: ``console.print(render(...), soft_wrap=True)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from gradcheck_cli.outcome import Check, Input, Outcome, Verdict, Worst
+from gradcheck_cli.outcome import Check, Input, Outcome, Verdict
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.curves import curves
@@ -22,6 +22,7 @@ from gradcheck_cli.report.matrix import matrix
 from gradcheck_cli.report.picture import Palette, pictures
 from gradcheck_cli.report.remarks import ASIDE, HEADING, labelled, reason_lines, saved_lines, warning_lines
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, sentence, tolerance_given, word
+from gradcheck_cli.report.worst import left_out, worst_of_each
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
 from gradcheck_cli.visible import visible
 
@@ -62,7 +63,7 @@ def render(
         *matrix(outcome, width),
         *curves(outcome, width),
         _checks(outcome.checks, width),
-        *_worst_of_each(outcome, width, top, verbose=verbose),
+        *worst_of_each(outcome, width, top, verbose=verbose),
         *pictures(outcome, palette),
         _grounds(outcome, width, verbose=verbose),
         warning_lines(outcome, width, verbose=verbose),
@@ -229,66 +230,6 @@ def _table(columns: list[Column], width: int | None, verdicts: Sequence[Verdict]
         text.stylize(STYLES[verdict], len(line) - len(word(verdict)))
         shown.append(text)
     return shown + left_out(dropped, width)
-
-
-def left_out(dropped: Sequence[Column], width: int | None) -> list[Text]:
-    """Return the line that names the columns which did not fit, if there are any."""
-    headings = names([column.heading for column in dropped])
-    return [Text(t, style=ASIDE) for t in wrap(f"(too narrow for {headings})", width)] if dropped else []
-
-
-def _worst_of_each(outcome: Outcome, width: int | None, top: int, *, verbose: bool) -> Iterator[list[Text]]:
-    """Yield for each failing check its worst entries, and the tolerance it would have passed with.
-
-    Where the ruler itself is off nothing exported was judged, so no tolerance is advised.
-    """
-    for check in sorted(outcome.checks, key=lambda check: not check.failing):
-        if not check.failing:
-            if verbose and check.worst[:top]:
-                yield _worst(check.worst[:top], f"largest margins of {check.name}", width)
-            continue
-        worst = check.worst[: min(top, check.failing)]  # those after them are within their allowance
-        title = f"worst of {check.name}, {len(worst)} of {numbers.count(check.failing)} failing"
-        shown = _worst(worst, title, width) if worst else []
-        if check.exported and outcome.verdict is Verdict.FAIL:
-            shown += [Text(line) for line in wrap(_would_have_passed(check), width)]
-        if shown:
-            yield shown
-
-
-def _worst(worst: Sequence[Worst], title: str, width: int | None) -> list[Text]:
-    """Return the entries with the largest margins under a title."""
-    kept, dropped = fit(_worst_columns(worst), width)
-    heading, *lines = rows(kept)
-    titled = [Text(t, style=HEADING) for t in wrap(visible(title), width)]
-    return [*titled, Text(heading, style=HEADING), *map(Text, lines), *left_out(dropped, width)]
-
-
-def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
-    values = [numbers.apart(w.got, w.expected, numbers.VALUE_DIGITS) for w in worst]
-    errors = [numbers.apart(w.abs_error, w.allowed) for w in worst]
-    columns = [
-        Column("index", [numbers.index(w.index) for w in worst], right=False),
-        Column("label", ["-" if w.label is None else str(int(w.label)) for w in worst], rank=4),
-        Column("got", [got for got, _ in values]),
-        Column("expected", [expected for _, expected in values], rank=1),
-        Column("error", [error for error, _ in errors], rank=3),
-        Column("allowed", [allowed for _, allowed in errors], rank=2),
-        Column("margin", [numbers.margin(w.margin) for w in worst]),
-    ]
-    return [c for c in columns if c.heading != "label" or any(w.label is not None for w in worst)]
-
-
-def _would_have_passed(check: Check) -> str:
-    """Return the smallest tolerances that would have let a failing check pass."""
-    ways = []
-    if check.required_atol < float("inf"):
-        ways.append(f"--atol {numbers.at_least(check.required_atol)} --rtol 0")
-    if check.required_rtol < float("inf"):
-        ways.append(f"--atol 0 --rtol {numbers.at_least(check.required_rtol)}")
-    if not ways:
-        return visible(f"No tolerance would have passed {check.name}.")
-    return visible(f"{check.name} would have passed with {' or with '.join(ways)}")
 
 
 def _grounds(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:

@@ -16,12 +16,12 @@ from gradcheck_cli.diagnosis.diagnose import Evidence
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.summed.diagnose import diagnose
 from gradcheck_cli.diagnosis.summed.suspects import Layer
-from gradcheck_cli.engine import processors
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding
 from gradcheck_cli.numeric.linear import dot_error
 from gradcheck_cli.numeric.precision import FLOAT64, Precision
 from gradcheck_cli.outcome import Diagnosis, Fact
+from gradcheck_cli.workers import processors
 
 
 def diagnosed(
