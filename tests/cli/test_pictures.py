@@ -243,6 +243,7 @@ def test_a_picture_in_a_file(softgrad: Run, tmp_path: Path, form: str, begins: b
     ],
 )
 def test_a_picture_that_cannot_be_written(in_process: Run, words: tuple[str, ...], said: str) -> None:
+    pytest.importorskip("matplotlib")
     done = in_process(*WRONG, *words, cwd=SAMPLES)
     assert done.returncode == 2
     assert said in done.stderr
