@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import cross_entropy
 from gradcheck_cli.numeric.cross_entropy import Scale, Targets
+from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Sums
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.refusals import Flags
@@ -24,6 +26,11 @@ class Coming:
     counted: Flags
     q: Targets
     by: Scale
+
+    @cached_property
+    def coefficient(self) -> Floats:
+        """Return what multiplies a_j in the gradient, without a z-loss: (n,)."""
+        return self.by.s * self.q.mass
 
     @classmethod
     def of(cls, problem: Problem, rows: range) -> Coming:

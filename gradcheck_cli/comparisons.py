@@ -49,8 +49,8 @@ class Comparison(Protocol):
 class OfRows(Comparison, Protocol):
     """A check of rows, which can be made without their planes where labels are the only targets."""
 
-    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:
-        """Compare rows, given the sums of their probabilities."""
+    def compare_rows(self, seen: Seen, ratio_sums: Floats, tally: Tally) -> None:
+        """Compare rows, given the sums of their finite differences' log ratios beside the label's column."""
 
 
 @dataclass(frozen=True)

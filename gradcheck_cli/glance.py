@@ -1,8 +1,8 @@
 """One look at every row that passes over what cannot matter: the fast way through a plain problem.
 
 Hard labels without smoothing, softcap and z-loss: outside the label's column every entry of a gradient, of
-its finite difference and of the probabilities is one number of its row times a_j. So the extremes of
-got_j / a_j tell how far the worst entry of a row is off, relatively. Where that is no more than what is on
+its finite difference and of the probabilities is one number of its row times w_j = exp(d_j). So the extremes
+of got_j / w_j tell how far the worst entry of a row is off, relatively. Where that is no more than what is on
 record already (a margin, a relative error, an absolute one, the model that explains) nothing of the row can
 change the result but the count of entries. What may change it is compared in full: entry by entry when the
 bounds of many rows are worked out together, or at once by a close look at the tile where it is much.
@@ -16,13 +16,24 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Seen, enter, sums_of
+from gradcheck_cli.blocks import Grid, Room, Seen, sums_of
 from gradcheck_cli.coming import Coming
+from gradcheck_cli.errors import InputError
+from gradcheck_cli.numeric import difference
 from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices, row_sum
+from gradcheck_cli.numeric.softmax import (
+    DEEPEST,
+    Indices,
+    UndefinedRow,
+    descend,
+    exponentials_beside,
+    extent,
+    row_sum,
+)
 from gradcheck_cli.problem import Problem
-from gradcheck_cli.refusals import Flags, refuse_masked_labels
+from gradcheck_cli.refusals import Flags, refuse_masked_labels, undefined
+from gradcheck_cli.tensors import Rows
 
 _MANY_ROWS = 4096
 """Rows whose bounds are worked out together at most."""
@@ -30,21 +41,37 @@ _MANY_ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class Glimpse:
-    """Some rows with their probabilities, just worked out; the planes are the room's."""
+    """Some rows with their exponentials, just worked out; the planes are the room's."""
 
     start: int
     waiting: int  # rows whose bounds are still to be worked out, before these
-    a: Floats
-    d: Floats  # the same plane as a where nothing asks how deep an entry lies
+    w: Floats  # exp(d), 0 in the label's column: a_j is w_j times the inverse
+    inverse: Floats  # (n,) 1 / S, the largest a_j
     labels: Indices
     rows: Indices  # 0 .. n-1
     coefficient: Floats  # (n,) the gradient over a_j, outside the label's column
-    likeliest: Floats  # (n,) the largest a_j
+    ratios: Floats  # log ratios of the finite difference; free once they have been looked at
+    shift: Floats  # (n,) the maximum of the logits, which d was shifted by
+    problem: Problem
     room: Room
 
     def plane(self, of: Floats) -> Floats:
         """Return a plane of the room, cut to the rows."""
         return of[: len(self.rows)]
+
+    def stored(self, tensor: Rows, at: tuple[Indices, Indices]) -> Floats:
+        """Return entries of a tensor, by row and column; their rows are read again."""
+        rows, columns = at
+        first, stop = int(rows.min()), int(rows.max()) + 1
+        plane = self.room.error[: stop - first]
+        self.room.read(tensor, self.start + first, plane)
+        found: Floats = plane[rows - first, columns]
+        return found
+
+    def depths(self, at: tuple[Indices, Indices]) -> Floats:
+        """Return d of some entries, by row and column."""
+        d = (self.stored(self.problem.logits, at) - self.shift[at[0]]) / self.problem.loss.link.temperature
+        return np.maximum(d, DEEPEST)
 
 
 class Watch(Protocol):
@@ -67,15 +94,28 @@ class Owner(Protocol):
     def look_closely(self, rows: range, name: str) -> None:
         """Compare every entry of some rows in full for one check; the room's planes are free for it."""
 
-    def settle(self, seen: Seen, a_sums: Floats) -> None:
-        """Compare what is open in rows whose bounds can be worked out now, given the sums of their a."""
+    def settle(self, seen: Seen, ratio_sums: Floats) -> None:
+        """Compare what is open in rows whose bounds can be worked out now.
+
+        Their log ratios, summed over all columns but the label's, are given as well: (n,).
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
     coming: Coming
-    found: Floats  # (5, n) of `enter`
-    a_sums: Floats
+    found: Floats  # (5, n) for `sums_of`
+    ratio_sums: Floats
+
+    def close(self, problem: Problem) -> None:
+        """Finish what is known of the rows, once all of them have been seen; refuse those without a loss."""
+        coming, found = self.coming, self.found
+        try:
+            found[:2] = extent(found[0], found[1], problem.loss.link)
+        except UndefinedRow as undefined_row:
+            raise InputError(undefined(problem.logits, coming.rows.start + undefined_row.row)) from None
+        np.maximum(found[2], DEEPEST, out=found[2])
+        refuse_masked_labels(problem, coming.rows.start, found[2], coming.q.at_pivot, coming.counted)
 
 
 class Glance:
@@ -96,9 +136,7 @@ class Glance:
         piece = _Piece(Coming.of(self.problem, rows), np.empty((5, n)), np.empty(n))
         for start in range(0, n, self.grid.tile):
             self._tile(piece, slice(start, min(start + self.grid.tile, n)))
-        refuse_masked_labels(
-            self.problem, rows.start, piece.found[2], piece.coming.q.at_pivot, piece.coming.counted
-        )
+        piece.close(self.problem)
         self._pieces.append(piece)
         self._waiting += n
         if self._waiting >= self._patience:
@@ -106,26 +144,33 @@ class Glance:
             self._patience = min(4 * self._patience, _MANY_ROWS)
 
     def _tile(self, piece: _Piece, part: slice) -> None:
-        coming, room = piece.coming, self.room
-        start, n = coming.rows.start + part.start, part.stop - part.start
-        labels = coming.labels[part]
-        found, _ = enter(self.problem, start, slice(0, n), labels, room)
-        piece.found[:, part] = found
-        likeliest = 1.0 / (found[3] + found[4])
-        a = room.w[:n]
-        a *= likeliest[:, None]
-        piece.a_sums[part] = row_sum(a)
-        coefficient = (coming.by.s * coming.q.mass)[part]
-        seen = Glimpse(
-            start, self._waiting + part.start, a, room.d[:n], labels, self.grid.numbers[:n], coefficient,
-            likeliest, room,
-        )  # fmt: skip
+        seen = self._see(piece, part)
         again = [
             (watch.name, needed) for watch in self._owner.watches if (needed := watch.look(seen)) is not None
         ]
         for name, needed in again:  # the planes are overwritten now
             for run in _runs(needed):
-                self._owner.look_closely(range(start + run.start, start + run.stop), name)
+                rows = range(seen.start + run.start, seen.start + run.stop)
+                self._owner.look_closely(rows, name)
+
+    def _see(self, piece: _Piece, part: slice) -> Glimpse:
+        """Work out the exponentials of rows and the log ratios of their finite differences."""
+        coming, room = piece.coming, self.room
+        start, n = coming.rows.start + part.start, part.stop - part.start
+        labels, rows, w = coming.labels[part], self.grid.numbers[:n], room.w[:n]
+        room.read(self.problem.logits, start, w)
+        found = piece.found[:, part]
+        found[0], found[1] = descend(w, self.problem.loss.link)
+        found[2] = w[rows, labels]
+        found[3], found[4] = exponentials_beside(w, labels, w)
+        inverse = 1.0 / (found[3] + found[4])
+        ratios = difference.log_ratios(w, inverse, room.got[:n])
+        piece.ratio_sums[part] = row_sum(ratios)
+        coefficient = coming.coefficient[part]
+        waiting = self._waiting + part.start
+        return Glimpse(
+            start, waiting, w, inverse, labels, rows, coefficient, ratios, found[0], self.problem, room
+        )
 
     def settle(self) -> None:
         """Compare what was left open in the rows seen since the last time."""
@@ -143,10 +188,10 @@ class Glance:
         )
         numbers = np.concatenate([np.arange(each.rows.start, each.rows.stop) for each in coming])
         seen = Seen(numbers, at, np.concatenate([each.counted for each in coming]))
-        a_sums = np.concatenate([each.a_sums for each in self._pieces])
+        ratio_sums = np.concatenate([each.ratio_sums for each in self._pieces])
         self._pieces.clear()
         self._waiting = 0
-        self._owner.settle(seen, a_sums)
+        self._owner.settle(seen, ratio_sums)
 
 
 def _runs(chosen: Flags) -> Sequence[range]:

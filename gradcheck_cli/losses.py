@@ -62,7 +62,7 @@ class RowLosses:
         """Compare the rows at the end."""
         return _RowLosses(self, RowLoss(block.seen))
 
-    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:  # noqa: ARG002 - needs none
+    def compare_rows(self, seen: Seen, ratio_sums: Floats, tally: Tally) -> None:  # noqa: ARG002 - needs none
         """Compare rows whose targets lie on their labels alone."""
         self.compare(RowLoss(seen), tally)
 

@@ -71,7 +71,7 @@ class Chain:
     def _unit(classes: int) -> float:
         return (accuracy.pairwise(classes) + 8.0) * FLOAT64.unit
 
-    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:  # noqa: ARG002 - has its own
+    def compare_rows(self, seen: Seen, ratio_sums: Floats, tally: Tally) -> None:  # noqa: ARG002 - has its own
         """Compare rows whose targets lie on their labels alone."""
         at, unit = seen.at, self._unit(seen.at.sums.classes)
         chosen = seen.counted & (at.sums.own_a > _SMALLEST)
@@ -134,10 +134,10 @@ class Invariants:
         """Sum the rows of the tiles, compare them at the end."""
         return _Invariants(block, np.empty(block.size))
 
-    def compare_rows(self, seen: Seen, a_sums: Floats, tally: Tally) -> None:
-        """Compare rows whose gradient is one number times a_j outside the label's column."""
+    def compare_rows(self, seen: Seen, ratio_sums: Floats, tally: Tally) -> None:
+        """Compare rows whose gradient outside the label's column was seen as finite differences alone."""
         at = seen.at
-        row_sums = at.coefficient * (a_sums - at.sums.own_a) + at.own_gradient
+        row_sums = at.coefficient * (ratio_sums * (0.5 / difference.STEP)) + at.own_gradient
         compare_row_sums(seen, row_sums, tally)
 
 

@@ -142,10 +142,10 @@ class _AtAGlance:
         block = work_out(self._task.problem, rows, self._grid, self._room)
         _look_closely(block, chosen, self._tallies)
 
-    def settle(self, seen: Seen, a_sums: Floats) -> None:
+    def settle(self, seen: Seen, ratio_sums: Floats) -> None:
         """Compare what is compared row by row, and what the watches left open."""
         for each in self._of_rows:
-            each.compare_rows(seen, a_sums, self._tallies[each.name])
+            each.compare_rows(seen, ratio_sums, self._tallies[each.name])
         for watch in self.watches:
             watch.settle(seen)
         self._total.add(RowLoss(seen))

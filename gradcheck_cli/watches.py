@@ -23,15 +23,15 @@ from gradcheck_cli.refusals import Flags
 _FEW = 1.0 / 16.0
 """Share of a tile's entries up to which they are compared one by one."""
 
-_ROUNDING = 2.0**-51
-"""More than what a quotient and two products round, relative to the entry."""
+_ROUNDING = 2.0**-50
+"""More than what two quotients and three products round, relative to the entry."""
 
 
 class WatchDifference:
-    """The central difference over a_j, which is 2h times the factor s Q that both sides share.
+    """The log ratios of the central difference, 2h times the factor s Q that both sides share, over w_j.
 
-    That factor is left out: an entry's relative error is that of its quotient, held to the one bound that
-    holds for every entry. Rows in which it does not, or in which some a_j is 0, need a close look.
+    That factor is left out: an entry's relative error is that of its quotient over 2h / S, held to the one
+    bound that holds for every entry. Rows in which it does not, or in which some w_j is 0, need a close look.
     """
 
     name = "difference"
@@ -42,37 +42,45 @@ class WatchDifference:
         self._doubtful: list[Flags] = []
 
     def look(self, seen: Glimpse) -> Flags | None:
-        """Divide the logarithms by a_j and look at the extremes of each row."""
-        logs = difference.log_ratios(seen.a, seen.plane(seen.room.got))
-        quotient = np.divide(logs, seen.a, out=seen.plane(seen.room.error))
-        quotient[seen.rows, seen.labels] = 2.0 * difference.STEP
-        lowest, highest = quotient.min(axis=1), quotient.max(axis=1)
-        scale = 0.5 / difference.STEP  # a power of two: nothing is rounded
-        off = np.maximum(highest * scale - 1.0, 1.0 - lowest * scale)
+        """Divide the log ratios by w_j and look at the extremes of each row."""
+        quotient = np.divide(seen.ratios, seen.w, out=seen.ratios)
+        exact = seen.inverse * (2.0 * difference.STEP)
+        quotient[seen.rows, seen.labels] = exact
+        off = np.maximum(quotient.max(axis=1) / exact - 1.0, 1.0 - quotient.min(axis=1) / exact)
         doubtful: Flags = ~(off <= self._allowed)
         self._doubtful.append(doubtful)
-        off[doubtful | (seen.coefficient == 0.0)] = 0.0
+        some = bool(doubtful.any())
+        if some:
+            off[doubtful] = 0.0
+        off *= seen.coefficient != 0.0
         self._record(seen, quotient, off)
-        return doubtful if doubtful.any() else None
+        return doubtful if some else None
 
     def _record(self, seen: Glimpse, quotient: Floats, off: Floats) -> None:
-        """Enter what exceeds what is on record."""
+        """Enter what exceeds what is on record; no a_j is larger than 1 / S."""
         tally = self._tally
         most = float(off.max())
         if most > tally.finding.max_rel:
             tally.add(Finding(max_rel=most, max_margin=most / self._allowed))
-        largest = off * np.abs(seen.coefficient) * seen.likeliest
-        rows = np.flatnonzero(largest > tally.finding.max_abs)
-        if rows.size:
-            entries = self._errors(quotient[rows]) * seen.a[rows]
-            tally.add(Finding(max_abs=float((entries.max(axis=1) * np.abs(seen.coefficient[rows])).max())))
-        margins = off / self._allowed
-        first = int(margins.argmax())
-        if self._among_the_worst(float(margins[first]), seen.start + first):
+        self._record_largest(seen, quotient, off * np.abs(seen.coefficient) * seen.inverse)
+        if self._among_the_worst(most / self._allowed, seen.start):
+            margins = off / self._allowed
             for row in np.argsort(-margins, kind="stable"):
                 if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
                     break
                 tally.add(Finding(worst=self._worst(seen, quotient, int(row))))
+
+    def _record_largest(self, seen: Glimpse, quotient: Floats, limit: Floats) -> None:
+        """Enter an absolute error that exceeds the one on record, given what w_j times is no less: (n,)."""
+        on_record = self._tally.finding.max_abs
+        if not float(limit.max()) > on_record:
+            return
+        rows, columns = _places(seen.w >= (on_record / limit)[:, None])
+        exact = seen.inverse[rows] * (2.0 * difference.STEP)
+        errors = np.abs(quotient[rows, columns] / exact - 1.0) * seen.w[rows, columns]
+        largest = float((errors * np.abs(seen.coefficient[rows]) * seen.inverse[rows]).max(initial=0.0))
+        if largest > on_record:
+            self._tally.add(Finding(max_abs=largest))
 
     def _among_the_worst(self, margin: float, row: int) -> bool:
         """Tell whether entries with this margin belong to the worst; of those that tie, the first do."""
@@ -81,20 +89,16 @@ class WatchDifference:
             return False
         return len(worst) < top or (-margin, row) < worst[top - 1].rank[:2]
 
-    @staticmethod
-    def _errors(quotient: Floats) -> Floats:
-        errors: Floats = np.abs(quotient * (0.5 / difference.STEP) - 1.0)
-        return errors
-
     def _worst(self, seen: Glimpse, quotient: Floats, row: int) -> tuple[Entry, ...]:
         """Return the worst entries of a row."""
-        errors = self._errors(quotient[row])
+        inverse, factor = float(seen.inverse[row]), float(seen.coefficient[row])
+        errors = np.abs(quotient[row] / (inverse * (2.0 * difference.STEP)) - 1.0)
         columns = np.argsort(-errors, kind="stable")[: self._tally.top]
-        factor = float(seen.coefficient[row])
         entries = []
         for column in columns[errors[columns] > 0.0]:
-            right, relative = float(seen.a[row, column]) * factor, float(errors[column])
-            got = float(seen.plane(seen.room.got)[row, column]) * (factor * (0.5 / difference.STEP))
+            w, relative = float(seen.w[row, column]), float(errors[column])
+            right = w * inverse * factor
+            got = float(quotient[row, column]) * w * (factor * (0.5 / difference.STEP))
             numbers = (relative * abs(right), self._allowed * abs(right), relative / self._allowed)
             entries.append(Entry(seen.start + row, int(column), got, right, *numbers))
         return tuple(entries)
@@ -114,7 +118,7 @@ class WatchDifference:
 
 
 class WatchExport:
-    """An exported gradient, or probabilities, over a_j."""
+    """An exported gradient, or probabilities, over w_j."""
 
     def __init__(self, export: Export, loss: Loss, tally: Tally) -> None:
         self.name = export.name
@@ -122,27 +126,28 @@ class WatchExport:
         self._tally = tally
         self._least = least_rates(export, loss, export.rows.classes)
         self._closely: list[Flags] = []
-        self._own: list[Floats] = []  # (2, n) got and a in the label's column
+        self._own: list[Floats] = []  # (n,) what was got in the label's column
         self._open: list[tuple[Indices, Indices, Floats]] = []  # rows, columns, (3, m) got, a and d
         self._sampled: list[tuple[Indices, Floats, Floats]] = []  # rows, got, a
 
     def look(self, seen: Glimpse) -> Flags | None:
-        """Divide by a_j; leave open what may change the result, or ask for a close look if that is much."""
-        got = seen.plane(seen.room.got)
+        """Divide by w_j; leave open what may change the result, or ask for a close look if that is much."""
+        got, at_label = seen.plane(seen.room.got), (seen.rows, seen.labels)
         seen.room.read(self._export.rows, seen.start, got)
-        right = seen.coefficient if self.name == "grad" else np.ones_like(seen.coefficient)
-        quotient = np.divide(got, seen.a, out=seen.plane(seen.room.error))
-        quotient[seen.rows, seen.labels] = right
+        own = got[at_label]
+        sampled = self._sampled_from(seen, got)
+        right = seen.inverse * seen.coefficient if self.name == "grad" else seen.inverse
+        quotient = np.divide(got, seen.w, out=got)
+        quotient[at_label] = right
         size, limit, most = np.abs(right), self._limit(), self._tally.finding.max_abs
         off = np.maximum(quotient.max(axis=1) - right, right - quotient.min(axis=1))
-        fine = (off <= limit * size) & ((off + _ROUNDING * size) * seen.likeliest <= most)
+        fine = (off <= limit * size) & (off + _ROUNDING * size <= most)
         much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limit)
         self._closely.append(np.full(len(fine), much))
-        at_label = (seen.rows, seen.labels)
-        self._own.append(np.stack([got[at_label], seen.a[at_label]]))
+        self._own.append(own)
         if much:
             return self._closely[-1]
-        self._sample(seen, got)
+        self._sampled += sampled
         return None
 
     def _limit(self) -> float:
@@ -157,30 +162,33 @@ class WatchExport:
         self, seen: Glimpse, quotient: Floats, right: Floats, rows: Indices, limit: float
     ) -> bool:
         """Keep the entries that may change the result, unless they are too many."""
-        size = np.abs(right[rows])[:, None]
-        off = np.abs(quotient[rows] - right[rows, None])
-        most = self._tally.finding.max_abs
-        keep = ~((off <= limit * size) & ((off + _ROUNDING * size) * seen.a[rows] <= most))
-        if np.count_nonzero(keep) > _FEW * quotient.size:
+        quotient, w, most = quotient[rows], seen.w[rows], self._tally.finding.max_abs
+        right, size = right[rows, None], np.abs(right[rows, None])
+        fine = quotient <= right + limit * size
+        fine &= quotient >= right - limit * size
+        above, below = (each.reduce(quotient, axis=1, keepdims=True) for each in (np.fmax, np.fmin))
+        fine &= w < most / (np.maximum(above - right, right - below) + _ROUNDING * size)
+        within, columns = _places(~fine)
+        if columns.size > _FEW * seen.w.size:
             return False
-        within, columns = np.nonzero(keep)
-        at = (rows[within], columns)
         if columns.size:
-            numbers = np.stack([seen.plane(seen.room.got)[at], seen.a[at], seen.d[at]])
-            self._open.append((seen.waiting + rows[within], columns, numbers))
+            at = (rows[within], columns)
+            a = seen.w[at] * seen.inverse[at[0]]
+            numbers = np.stack([seen.stored(self._export.rows, at), a, seen.depths(at)])
+            self._open.append((seen.waiting + at[0], columns, numbers))
         return True
 
-    def _sample(self, seen: Glimpse, got: Floats) -> None:
-        """Keep the rows whose errors are counted in ulps."""
+    def _sampled_from(self, seen: Glimpse, got: Floats) -> list[tuple[Indices, Floats, Floats]]:
+        """Return the rows whose errors are counted in ulps."""
         chosen = self._tally.turns(seen.start, len(got))
-        if chosen is not None:
-            self._sampled.append(
-                (seen.waiting + seen.rows[chosen], got[chosen].copy(), seen.a[chosen].copy())
-            )
+        if chosen is None:
+            return []
+        a = seen.w[chosen] * seen.inverse[chosen, None]
+        return [(seen.waiting + seen.rows[chosen], got[chosen].copy(), a)]
 
     def settle(self, seen: Seen) -> None:
         """Compare the label's column and what was left open."""
-        closely, own = np.concatenate(self._closely), np.concatenate(self._own, axis=1)
+        closely, own = np.concatenate(self._closely), np.concatenate(self._own)
         chosen = np.flatnonzero(~closely)
         if chosen.size:
             self._settle(seen, chosen, own)
@@ -193,8 +201,8 @@ class WatchExport:
         bound = ladder.bound(ACCEPTED)
         classes = point.sums.classes
         tally.pass_over(len(chosen) * (classes - 1) - self._settle_open(seen, ladder))
-        part, right = seen.part(chosen), point.own_gradient if self.name == "grad" else own[1]
-        sides = Sides(own[0][chosen], right[chosen], bound.own[chosen])
+        part, right = seen.part(chosen), point.own_gradient if self.name == "grad" else point.sums.own_a
+        sides = Sides(own[chosen], right[chosen], bound.own[chosen])
         finding, error = _compare_pivots(part, sides, tally)
         _grade(finding, error, tally, lambda model: ladder.bound(model).own[chosen])
         known(ladder, part.counted, chosen, tally)
@@ -224,6 +232,14 @@ class WatchExport:
         _grade(finding, error, self._tally, spread)
         self._tally.add(finding)
         return len(rows)
+
+
+def _places(chosen: Flags) -> tuple[Indices, Indices]:
+    """Return rows and columns of what is chosen of a plane; of a flattened one NumPy finds it faster."""
+    if chosen.flags.c_contiguous:
+        return np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    columns, rows = np.divmod(np.flatnonzero(chosen.T), len(chosen))
+    return rows, columns
 
 
 def _compare_pivots(seen: Seen, sides: Sides, tally: Tally) -> tuple[Finding, Floats]:

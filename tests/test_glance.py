@@ -81,10 +81,10 @@ def test_a_difference_that_is_off_in_one_entry_is_found(
 
     right, seen = difference._log_ratio, []
 
-    def broken(a: Array, move: Any, out: Array) -> None:
-        right(a, move, out)
-        seen.extend([a[17, 3]] if a.shape == (60, 40) else [])
-        out[a == seen[0]] *= 1 + 1e-13
+    def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
+        right(w, move, out, inverse)
+        seen.extend([w[17, 3], w[17, 3] * inverse[17, 0]] if w.shape == (60, 40) else [])
+        out[np.isin(w, seen)] *= 1 + 1e-13
 
     monkeypatch.setattr(difference, "_log_ratio", broken)
     rng = np.random.default_rng(5)

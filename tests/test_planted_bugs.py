@@ -171,8 +171,8 @@ def test_a_wrong_ruler_is_inconclusive_and_judges_nothing(
 
     right = difference._log_ratio
 
-    def broken(a: Array, move: Any, out: Array) -> None:
-        right(a, move, out)
+    def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
+        right(w, move, out, inverse)
         out *= 1 + 1e-9
 
     monkeypatch.setattr(difference, "_log_ratio", broken)

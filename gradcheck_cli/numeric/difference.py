@@ -78,12 +78,13 @@ def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     return out
 
 
-def log_ratios(a: Floats, out: Floats) -> Floats:
-    """Return log1p(a E+) - log1p(a E-), which is 2h times the central difference over s Q: (n, K), in `out`.
+def log_ratios(w: Floats, inverse: Floats, out: Floats) -> Floats:
+    """Return log1p(a E+) - log1p(a E-) of a = w inverse: (n, K), (n,) to (n, K), in `out`.
 
-    Without softcap, z-loss and targets outside the pivot column; that column is not treated apart.
+    It is 2h times the central difference over s Q, without softcap, z-loss and targets outside the pivot
+    column; that column is not treated apart.
     """
-    _log_ratio(a, Moves(STEP, -STEP, STEP), out)
+    _log_ratio(w, Moves(STEP, -STEP, STEP), out, inverse[:, None])
     return out
 
 
@@ -106,23 +107,23 @@ def central_at_pivot(at: Point, slope: Floats | None) -> Floats:
     return total / (2.0 * move.step)
 
 
-def _log_ratio(a: Floats, move: Moves, out: Floats) -> None:
-    """Write log1p(a E+) - log1p(a E-) to `out`.
+def _log_ratio(w: Floats, move: Moves, out: Floats, inverse: Floats | float = 1.0) -> None:
+    """Write log1p(a E+) - log1p(a E-) of a = w inverse to `out`.
 
     For steps up to 2^-26, 1 / (1 + a E-) is taken as 1 - a E-: what is left out is (a E-)^2 <= 2u.
     """
     if isinstance(move.up, float) and isinstance(move.down, float) and move.up <= 2.0**-26:
         down = math.expm1(move.down)
-        span = math.expm1(move.up) - down
-        np.multiply(a, -span * down, out=out)
+        span = (math.expm1(move.up) - down) * inverse
+        np.multiply(w, -span * down * inverse, out=out)
         out += span
-        out *= a
+        out *= w
     else:
-        lower = np.expm1(move.down)
-        np.multiply(a, lower, out=out)
+        lower = np.expm1(move.down) * inverse
+        np.multiply(w, lower, out=out)
         out += 1.0
-        np.divide(a, out, out=out)
-        out *= np.expm1(move.up) - lower
+        np.divide(w, out, out=out)
+        out *= np.expm1(move.up) * inverse - lower
     np.log1p(out, out=out)
 
 

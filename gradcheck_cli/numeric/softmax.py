@@ -126,18 +126,38 @@ def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | 
     if link.softcap is not None:
         _refuse_undefined(z.max(axis=1), z.min(axis=1))
         slope = _cap(z, link.softcap, link.temperature, work)
-    m = z.max(axis=1)
-    lowest = z.min(axis=1)
-    deepest = (np.where(np.isneginf(lowest), m, lowest) - m) / link.temperature
-    _refuse_undefined(m / link.temperature, np.where(deepest > DEEPEST, deepest, np.nan))
+    m, lowest = descend(z, link)
+    top, reach = extent(m, lowest, link)
+    if np.isneginf(lowest).any():
+        np.maximum(z, DEEPEST, out=z)
+    return (top, reach), slope
+
+
+def descend(z: Floats, link: Link) -> Extent:
+    """Turn z, already capped, into d in place; return the maxima and minima of z: (n,), (n,).
+
+    Masked classes are left at -inf. Rows that :func:`extent` refuses become NaN.
+    """
+    m, lowest = z.max(axis=1), z.min(axis=1)
     z -= m[:, None]
     if link.temperature != 1.0:
         z /= link.temperature
-    if np.isneginf(lowest).any():
-        np.maximum(z, DEEPEST, out=z)
-        lowest = np.where(np.isneginf(lowest), m, lowest)
+    return m, lowest
+
+
+def extent(m: Floats, lowest: Floats, link: Link) -> Extent:
+    """Return the maxima of v and its largest |v|, given the extremes of the capped z: (n,), (n,).
+
+    Raises
+    ------
+    UndefinedRow
+        For the first row with NaN or +inf, with nothing finite, or deeper than float64 reaches.
+    """
+    lowest = np.where(np.isneginf(lowest), m, lowest)
+    deepest = (lowest - m) / link.temperature
     top = m / link.temperature
-    return (top, np.maximum(np.abs(top), np.abs(lowest / link.temperature))), slope
+    _refuse_undefined(top, np.where(deepest > DEEPEST, deepest, np.nan))
+    return top, np.maximum(np.abs(top), np.abs(lowest / link.temperature))
 
 
 def row_sum(plane: Floats) -> Floats:
@@ -155,21 +175,22 @@ def row_sum(plane: Floats) -> Floats:
 
 
 def exponentials(d: Floats, pivot: Indices, out: Floats) -> tuple[Floats, Floats]:
-    """Write exp(d) to `out` and return its sum without the pivot column, and that column: (n,), (n,).
+    """Write exp(d) to `out` and return its sum without the pivot column, and that column: (n,), (n,)."""
+    rest, own = exponentials_beside(d, pivot, out)
+    out[np.arange(len(d)), pivot] = own
+    return rest, own
 
-    Where the pivot column holds more than half, the others are summed alone, so that 1 - a is relatively
-    accurate when a -> 1; elsewhere sum less pivot is as good.
+
+def exponentials_beside(d: Floats, pivot: Indices, out: Floats) -> tuple[Floats, Floats]:
+    """Write exp(d) to `out`, but 0 in the pivot column; return its sum, and that column: (n,), (n,).
+
+    The others are summed alone, so that 1 - a is relatively accurate when a -> 1.
     """
     np.exp(d, out=out)
-    own = out[np.arange(len(d)), pivot]
-    rest = row_sum(out)
-    sure = np.flatnonzero(own > 0.5 * rest)
-    rest -= own
-    if sure.size:
-        others = out[sure]
-        others[np.arange(len(sure)), pivot[sure]] = 0.0
-        rest[sure] = row_sum(others)
-    return rest, own
+    at_pivot = (np.arange(len(d)), pivot)
+    own = out[at_pivot]
+    out[at_pivot] = 0.0
+    return row_sum(out), own
 
 
 def sums(extent: Extent, pivot: Indices, own: tuple[Floats, Floats], rest: Floats, classes: int) -> Sums:
