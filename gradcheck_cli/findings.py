@@ -242,16 +242,11 @@ class Tally:
         """Count entries that change nothing else."""
         self.finding = replace(self.finding, entries=self.finding.entries + entries)
 
-    def thresholds(self) -> tuple[float, float]:
-        """Return the margin and the relative error up to which an entry changes no statistic.
-
-        A relative error r is at most r 2^digits ulps.
-        """
+    def thresholds(self) -> tuple[float, float, float]:
+        """Return the margin, the relative error, and the ulps up to which an entry changes no statistic."""
         margin = min(self.finding.bar(self.top), 1.0, self.finding.max_margin)
-        relative = self.finding.max_rel
-        if self.grid is not None:
-            relative = min(relative, (self.finding.max_ulp or 0.0) * 2.0**-self.grid.digits)
-        return margin, relative
+        ulps = np.inf if self.grid is None else self.finding.max_ulp or 0.0
+        return margin, self.finding.max_rel, ulps
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -29,20 +29,20 @@ def mistaken(problem: Problem) -> tuple[Warning, ...]:
 def _logits(problem: Problem) -> Iterator[tuple[str, str]]:
     if problem.classes < _LEAST_CLASSES:
         return
-    rows, name = _first(problem, problem.logits), problem.logits.tensor.name
-    if _one_hot(rows) and len(rows) > 1:
+    logits, name = problem.logits, problem.logits.tensor.name
+    if problem.rows - problem.first_counted > 1 and _all(_one_hot, problem, logits):
         yield (
             "logits-look-like-labels",
             f"every row of {name} looked at is one 1 among zeros: labels? they are the second file, "
             "logits the first",
         )
-    elif _probabilities(rows):
+    elif _all(_probabilities, problem, logits):
         yield (
             "logits-look-like-probabilities",
             f"the rows of {name} looked at lie in 0 .. 1 and sum to 1: probabilities? the logits are what "
             "the softmax is taken of (with their logarithms instead everything holds)",
         )
-    elif _gradients(problem, rows):
+    elif _all(lambda rows: _gradients(problem, rows), problem, logits):
         yield (
             "logits-look-like-gradients",
             f"the rows of {name} looked at sum to 0 and are negative at the label alone: a gradient? it goes "
@@ -54,8 +54,7 @@ def _probs(problem: Problem) -> Iterator[tuple[str, str]]:
     for export in problem.exports:
         if export.name != "probs" or problem.classes < 2:
             continue
-        rows = _first(problem, export.rows)
-        if _one_hot(rows):
+        if _all(_one_hot, problem, export.rows):
             yield (
                 "probs-look-like-labels",
                 f"every row of {export.rows.tensor.name} looked at is one 1 among zeros: targets? they are "
@@ -63,10 +62,15 @@ def _probs(problem: Problem) -> Iterator[tuple[str, str]]:
             )
 
 
-def _first(problem: Problem, tensor: Rows) -> Floats:
-    """Return the first rows that count: (n, K)."""
+def _all(looks: Callable[[Floats], bool], problem: Problem, tensor: Rows) -> bool:
+    """Tell whether rows look like something: the first that counts, and only then the others."""
+    return all(looks(_first(problem, tensor, limit)) for limit in (1, ROWS))
+
+
+def _first(problem: Problem, tensor: Rows, limit: int) -> Floats:
+    """Return the first rows from the one that counts on: (n, K)."""
     start = problem.first_counted
-    rows = np.empty((min(ROWS, problem.rows - start), problem.classes))
+    rows = np.empty((min(limit, problem.rows - start), problem.classes))
     tensor.read(start, start + len(rows), rows)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,6 +26,9 @@ _FEW = 1.0 / 16.0
 
 _ROUNDING = 2.0**-50
 """More than what two quotients and three products round, relative to the entry."""
+
+
+_TINY = 2.0**-1074
 
 
 class WatchDifference:
@@ -117,6 +121,28 @@ class WatchDifference:
         self._tally.pass_over(len(chosen) * (at.sums.classes - 1))
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """Relative errors up to which an entry changes nothing, and the absolute error on record."""
+
+    strict: float  # of every entry
+    loose: float  # without regard to the largest error in ulps
+    narrow: float  # of an entry just below a power of two, in ulps; just above it twice as much is the same
+    absolute: float
+
+    def passed_by(self, off: Floats, right: Floats, w: Floats) -> Flags:
+        """Return which entries may change something, by |got - right w| over w, right, and w: (m,) each.
+
+        A relative error r of an entry f 2^e, 1/2 <= f < 1, is r f 2^digits ulps; of a subnormal one less.
+        """
+        size = np.abs(right)
+        fraction, _ = np.frexp(size * w * A_HAIR_LESS)  # of what rounding may not lift over a power of two
+        fine = off <= self.loose * size
+        fine &= off * fraction <= self.narrow * size
+        fine &= (off + _ROUNDING * size) * w <= self.absolute
+        return ~fine
+
+
 class WatchExport:
     """An exported gradient, or probabilities, over w_j."""
 
@@ -139,10 +165,10 @@ class WatchExport:
         right = seen.inverse * seen.coefficient if self.name == "grad" else seen.inverse
         quotient = np.divide(got, seen.w, out=got)
         quotient[at_label] = right
-        size, limit, most = np.abs(right), self._limit(), self._tally.finding.max_abs
+        size, limits = np.abs(right), self._limits()
         off = np.maximum(quotient.max(axis=1) - right, right - quotient.min(axis=1))
-        fine = (off <= limit * size) & (off + _ROUNDING * size <= most)
-        much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limit)
+        fine = (off <= limits.strict * size) & (off + _ROUNDING * size <= limits.absolute)
+        much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limits)
         self._closely.append(np.full(len(fine), much))
         self._own.append(own)
         if much:
@@ -150,32 +176,36 @@ class WatchExport:
         self._sampled += sampled
         return None
 
-    def _limit(self) -> float:
-        """Return the relative error up to which an entry changes nothing."""
-        margin, relative = self._tally.thresholds()
+    def _limits(self) -> _Limits:
+        margin, relative, ulps = self._tally.thresholds()
         limit = min(relative, margin * self._least[ACCEPTED])
         if self._tally.model < ACCEPTED:
             limit = min(limit, self._least[self._tally.model])
-        return A_HAIR_LESS * limit - _ROUNDING
+        in_ulps = ulps * 2.0**-self._export.grid.digits
+        loose, narrow = (A_HAIR_LESS * each - _ROUNDING for each in (limit, in_ulps))
+        return _Limits(min(loose, narrow), loose, narrow, self._tally.finding.max_abs)
 
     def _leave_open(
-        self, seen: Glimpse, quotient: Floats, right: Floats, rows: Indices, limit: float
+        self, seen: Glimpse, quotient: Floats, right: Floats, rows: Indices, limits: _Limits
     ) -> bool:
-        """Keep the entries that may change the result, unless they are too many."""
-        quotient, w, most = quotient[rows], seen.w[rows], self._tally.finding.max_abs
-        right, size = right[rows, None], np.abs(right[rows, None])
-        fine = quotient <= right + limit * size
-        fine &= quotient >= right - limit * size
+        """Keep the entries that may change the result, unless there are too many to look at one by one."""
+        quotient, w = quotient[rows], seen.w[rows]
+        middle, reach = right[rows, None], np.abs(right[rows, None])
+        fine = quotient <= middle + limits.strict * reach
+        fine &= quotient >= middle - limits.strict * reach
         above, below = (each.reduce(quotient, axis=1, keepdims=True) for each in (np.fmax, np.fmin))
-        fine &= w < most / (np.maximum(above - right, right - below) + _ROUNDING * size)
+        off = np.maximum(above - middle, middle - below) + _ROUNDING * reach
+        fine &= w < max(limits.absolute, _TINY) / off
         within, columns = _places(~fine)
         if columns.size > _FEW * seen.w.size:
             return False
-        if columns.size:
-            at = (rows[within], columns)
+        off, a = np.abs(quotient[within, columns] - right[rows[within]]), w[within, columns]
+        keep = limits.passed_by(off, right[rows[within]], a)
+        if keep.any():
+            at = (rows[within][keep], columns[keep])
             a = seen.w[at] * seen.inverse[at[0]]
             numbers = np.stack([seen.stored(self._export.rows, at), a, seen.depths(at)])
-            self._open.append((seen.waiting + at[0], columns, numbers))
+            self._open.append((seen.waiting + at[0], at[1], numbers))
         return True
 
     def _sampled_from(self, seen: Glimpse, got: Floats) -> list[tuple[Indices, Floats, Floats]]:
