@@ -141,7 +141,7 @@ class Glance:
         self._waiting += n
         if self._waiting >= self._patience:
             self.settle()
-            self._patience = min(4 * self._patience, _MANY_ROWS)
+            self._patience = min(16 * self._patience, _MANY_ROWS)
 
     def _tile(self, piece: _Piece, part: slice) -> None:
         seen = self._see(piece, part)

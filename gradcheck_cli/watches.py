@@ -50,29 +50,30 @@ class WatchDifference:
         quotient = np.divide(seen.ratios, seen.w, out=seen.ratios)
         exact = seen.inverse * (2.0 * difference.STEP)
         quotient[seen.rows, seen.labels] = exact
-        off = np.maximum(quotient.max(axis=1) / exact - 1.0, 1.0 - quotient.min(axis=1) / exact)
+        off = _reach(quotient, exact)
+        off /= exact
         doubtful: Flags = ~(off <= self._allowed)
         self._doubtful.append(doubtful)
         some = bool(doubtful.any())
         if some:
             off[doubtful] = 0.0
-        off *= seen.coefficient != 0.0
         self._record(seen, quotient, off)
         return doubtful if some else None
 
     def _record(self, seen: Glimpse, quotient: Floats, off: Floats) -> None:
         """Enter what exceeds what is on record; no a_j is larger than 1 / S."""
-        tally = self._tally
-        most = float(off.max())
+        self._record_largest(seen, quotient, off * np.abs(seen.coefficient) * seen.inverse)
+        tally, most = self._tally, float(off.max())
+        if most <= tally.finding.max_rel and not self._among_the_worst(most / self._allowed, seen.start):
+            return
+        off = np.where(seen.coefficient == 0.0, 0.0, off)
+        most, margins = float(off.max()), off / self._allowed
         if most > tally.finding.max_rel:
             tally.add(Finding(max_rel=most, max_margin=most / self._allowed))
-        self._record_largest(seen, quotient, off * np.abs(seen.coefficient) * seen.inverse)
-        if self._among_the_worst(most / self._allowed, seen.start):
-            margins = off / self._allowed
-            for row in np.argsort(-margins, kind="stable"):
-                if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
-                    break
-                tally.add(Finding(worst=self._worst(seen, quotient, int(row))))
+        for row in np.argsort(-margins, kind="stable"):
+            if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
+                break
+            tally.add(Finding(worst=self._worst(seen, quotient, int(row))))
 
     def _record_largest(self, seen: Glimpse, quotient: Floats, limit: Floats) -> None:
         """Enter an absolute error that exceeds the one on record, given what w_j times is no less: (n,)."""
@@ -166,7 +167,7 @@ class WatchExport:
         quotient = np.divide(got, seen.w, out=got)
         quotient[at_label] = right
         size, limits = np.abs(right), self._limits()
-        off = np.maximum(quotient.max(axis=1) - right, right - quotient.min(axis=1))
+        off = _reach(quotient, right)
         fine = (off <= limits.strict * size) & (off + _ROUNDING * size <= limits.absolute)
         much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limits)
         self._closely.append(np.full(len(fine), much))
@@ -262,6 +263,12 @@ class WatchExport:
         _grade(finding, error, self._tally, spread)
         self._tally.add(finding)
         return len(rows)
+
+
+def _reach(plane: Floats, middle: Floats) -> Floats:
+    """Return how far the entries of each row lie from a number at most: (n, K), (n,) to (n,)."""
+    above = np.maximum.reduce(plane, axis=1) - middle
+    return np.maximum(above, middle - np.minimum.reduce(plane, axis=1), out=above)
 
 
 def _places(chosen: Flags) -> tuple[Indices, Indices]:
