@@ -36,7 +36,7 @@ TILE_ENTRIES = 1 << 16
 """Entries of a tile: three float64 planes of it stay in a core's second-level cache, and a call of NumPy
 on it takes ten times as long as the call itself costs."""
 
-BLOCK_ROWS = 1 << 12
+BLOCK_ROWS = 1 << 13
 """Rows of a block at most: some dozens of numbers for each row stay in the cache as well."""
 
 TILES = 4

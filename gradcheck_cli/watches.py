@@ -267,8 +267,9 @@ class WatchExport:
 
 def _reach(plane: Floats, middle: Floats) -> Floats:
     """Return how far the entries of each row lie from a number at most: (n, K), (n,) to (n,)."""
-    above = np.maximum.reduce(plane, axis=1) - middle
-    return np.maximum(above, middle - np.minimum.reduce(plane, axis=1), out=above)
+    above: Floats = np.maximum.reduce(plane, axis=1) - middle
+    below: Floats = middle - np.minimum.reduce(plane, axis=1)
+    return np.maximum(above, below, out=above)
 
 
 def _places(chosen: Flags) -> tuple[Indices, Indices]:
