@@ -117,18 +117,46 @@ def add_storage(allowed: Floats, expected: Floats, export: Export, work: Floats)
     allowed += storage_error(work, export.grid, work)
 
 
-def least_rates(export: Export, loss: Loss, classes: int) -> dict[Model, float]:
-    """Return what each model allows at least of every entry outside the pivot column, relative to it.
+@dataclass(frozen=True)
+class Rate:
+    """What a model allows at least of any entry."""
+
+    fixed: float  # of (|s| Q + |zeta|) a_j
+    relative: float  # of |g_j|
+
+    @property
+    def outside(self) -> float:
+        """What is allowed of an entry outside the pivot column, where both are the same."""
+        return self.fixed + self.relative
+
+
+def least_rates(export: Export, loss: Loss, classes: int) -> dict[Model, Rate]:
+    """Return what each model allows at least.
 
     Without softcap, z-loss and dense targets a bound over |g_j| grows with log S, |m| and the depth, and
     depends on nothing else; here it is of a row where all of these are 0.
     """
-    nothing, one = np.zeros(1), np.ones(1)
-    pivot = np.zeros(1, dtype=np.int64)
-    sums = Sums(nothing, nothing, one, nothing, nothing, pivot, nothing, one, classes)
-    at = replace(accuracy.bare(sums, loss.link), loss=loss)
+    at = replace(accuracy.bare(_row(0.0, 0.0, classes), loss.link), loss=loss)
     found = {}
     for model in (*ARITHMETIC, ACCEPTED):
         allowance = exported_error(at, export, model)
-        found[model] = float(allowance.fixed[0]) + allowance.relative
+        found[model] = Rate(float(allowance.fixed[0]), allowance.relative)
     return found
+
+
+def surely_clear(at: Point, export: Export) -> bool:
+    """Tell whether something can be said of every one of some rows, if not about their logits' rounding.
+
+    Of one row that has the largest |m| and the largest log S of all, as in :func:`least_rates`; a rounded
+    logsumexp costs it 2u |lse|, uncapped.
+    """
+    worst = _row(float(np.abs(at.sums.top).max()), float(at.sums.log_total.max()), at.sums.classes)
+    plain = exported_error(accuracy.bare(worst, at.loss.link), export, Model.ANY_ORDER)
+    fused = np.expm1(np.minimum(2.0 * export.compute.unit * worst.lse, 1.0))
+    return bool(1.01 * (plain.fixed[0] + fused[0]) <= accuracy.VAGUE)
+
+
+def _row(top: float, log_total: float, classes: int) -> Sums:
+    """Return a row with its largest logit in the pivot column."""
+    nothing, one, first = np.zeros(1), np.ones(1), np.zeros(1, dtype=np.int64)
+    return Sums(nothing + top, nothing, one, nothing, nothing + log_total, first, nothing, one, classes)

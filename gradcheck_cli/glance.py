@@ -83,7 +83,10 @@ class Watch(Protocol):
         """Look at rows; return which of them need a close look, or None if none does."""
 
     def settle(self, seen: Seen) -> None:
-        """Compare what was left open, now that the bounds of the rows are known."""
+        """Compare what was left open, now that all is known of the rows but their planes."""
+
+    def finish(self) -> None:
+        """Do what is done once, after the last rows."""
 
 
 class Owner(Protocol):
@@ -192,6 +195,21 @@ class Glance:
         self._pieces.clear()
         self._waiting = 0
         self._owner.settle(seen, ratio_sums)
+
+
+def reach(plane: Floats, middle: Floats) -> Floats:
+    """Return how far the entries of each row lie from a number at most: (n, K), (n,) to (n,)."""
+    above: Floats = np.maximum.reduce(plane, axis=1) - middle
+    below: Floats = middle - np.minimum.reduce(plane, axis=1)
+    return np.maximum(above, below, out=above)
+
+
+def places(chosen: Flags) -> tuple[Indices, Indices]:
+    """Return rows and columns of what is chosen of a plane; of a flattened one NumPy finds it faster."""
+    if chosen.flags.c_contiguous:
+        return np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    columns, rows = np.divmod(np.flatnonzero(chosen.T), len(chosen))
+    return rows, columns
 
 
 def _runs(chosen: Flags) -> Sequence[range]:

@@ -15,7 +15,8 @@ from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
-from gradcheck_cli.watches import WatchDifference, WatchExport
+from gradcheck_cli.watch_difference import WatchDifference
+from gradcheck_cli.watch_export import WatchExport
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,8 @@ class _AtAGlance:
 
     def finish(self) -> Total | None:
         self._glance.settle()
+        for watch in self.watches:
+            watch.finish()
         return self._total.value
 
     def look_closely(self, rows: range, name: str) -> None:

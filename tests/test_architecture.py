@@ -29,7 +29,8 @@ LAYERS = [
     {"blocks"},
     {"bounds"},
     {"comparisons", "glance"},
-    {"self_checks", "losses", "watches"},
+    {"self_checks", "losses", "watch_difference"},
+    {"watch_export"},
     {"stencils"},
     {"walks", "audit"},
     {"engine", "curves"},
@@ -104,7 +105,10 @@ def test_numeric_imports_numpy_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_can_unpickle(path: Path) -> None:
-    assert not {"pickle", "marshal", "shelve", "cloudpickle"} & {n.split(".")[0] for n in _imports(path)}
+    unsafe = {"pickle", "marshal", "shelve", "cloudpickle"}
+    if path.name == "workers.py":  # reads what a process it forked itself wrote to a pipe, and no file
+        unsafe -= {"marshal"}
+    assert not unsafe & {n.split(".")[0] for n in _imports(path)}
     source = path.read_text(encoding="utf-8")
     assert "allow_pickle" not in source
     calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)}
