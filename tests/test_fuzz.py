@@ -26,7 +26,7 @@ from gradcheck_cli.settings import Settings
 from tests.containers import npy_of
 from tests.mutants import ARRAYS, Seed, mutants, seeds
 
-MUTANTS = 6000
+MUTANTS = 3000
 PATIENCE = 2.0  # seconds for one, on a busy machine
 MEMORY = 256 << 10  # KiB that all of them may add
 
