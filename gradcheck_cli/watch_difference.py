@@ -96,7 +96,7 @@ class WatchDifference:
         self._doubtful.clear()
         if not chosen.size:
             return
-        rows = seen.part(chosen)
+        rows = seen if len(chosen) == len(seen.numbers) else seen.part(chosen)
         at = rows.at
         own = ruler.difference_at_pivot(at, ruler.difference_error(at), 1.0)
         sides = Sides(difference.central_at_pivot(at, None), at.own_gradient, own)
