@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,8 @@ from gradcheck_cli.numeric.precision import (
     on_float32,
 )
 from gradcheck_cli.tensors import Decimals, Rows
+
+Stored = np.ndarray[Any, np.dtype[Any]]
 
 _LOOK = 1 << 16  # entries looked at together for the grid
 _FIRST = 1 << 8  # of these are tried before the others
@@ -188,18 +192,23 @@ def _any_subnormal(rows: Rows, grid: Precision) -> bool:
 
 
 def _grid(rows: Rows) -> Precision:
-    container = rows.tensor.dtype
+    step = max(1, _LOOK // rows.classes)
+    starts = range(0, rows.count, step)
+    stored = (rows.read_stored(start, min(start + step, rows.count)) for start in starts)
+    return grid_of(rows.tensor.dtype, stored, rows.tensor.decimals)
+
+
+def grid_of(container: str, parts: Iterable[Stored], decimals: Decimals | None = None) -> Precision:
+    """Return the grid that values sit on, given in parts as they are stored in their container."""
     if container in BY_NAME and BY_NAME[container].half:
         return BY_NAME[container]
-    decimals = rows.tensor.decimals
     narrow = decimals is not None and decimals.significant <= _FLOAT32_DIGITS
     wide = container in ("float64", "text")
     candidates = {BFLOAT16, FLOAT16}
     candidates |= {FLOAT32} if wide else set()
     seen = 0
-    step = max(1, _LOOK // rows.classes)
-    for start in range(0, rows.count, step):
-        stored = rows.read_stored(start, min(start + step, rows.count))
+    for part in parts:
+        stored = part
         if narrow:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 rounded = stored.astype(np.float32)
@@ -219,7 +228,7 @@ def _grid(rows: Rows) -> Precision:
     return FLOAT32 if narrow or not wide else FLOAT64
 
 
-def _sits(stored: np.ndarray[tuple[int, ...], np.dtype[np.floating]], grid: Precision) -> bool:
+def _sits(stored: Stored, grid: Precision) -> bool:
     if grid is FLOAT32:
         return on_float32(stored.astype(np.float64, copy=False))
     if grid is FLOAT16:

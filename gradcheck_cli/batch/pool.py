@@ -26,8 +26,9 @@ Work = Callable[[int], bytes]
 
 _NUMBER = struct.Struct("@q")
 _REPLY = struct.Struct("@qI")  # number, length of what follows
-_AHEAD = 8  # numbers that a worker has at once while cases are short
-_SHORT = 0.005  # seconds; with cases this short, waiting for the next number would cost
+_AHEAD = ((0.005, 8), (0.1, 2))
+"""Seconds of a case, and numbers that a worker has at once while cases are shorter: waiting would cost."""
+
 _TRIES = 2
 _TICK = 0.2  # seconds between two looks at the clock
 
@@ -95,39 +96,45 @@ class Pool:
     timeout: float | None = None
     say: Callable[[int, str], None] = lambda number, reason: None  # noqa: ARG005 - of a case that is retried
     tick: Callable[[], None] = lambda: None  # called several times a second
+    again: Callable[[int], bool] = lambda number: True  # noqa: ARG005 - whether one that was lost is retried
+    _pending: deque[int] = field(default_factory=deque)
     _workers: list[_Worker] = field(default_factory=list)
     _tries: Counter[int] = field(default_factory=Counter)
     _pace: float = 1.0  # seconds a case, smoothed
 
     def run(self, numbers: Sequence[int]) -> Generator[Reply, None, None]:
         """Yield a reply for each number; closing the generator ends the workers."""
-        pending = deque(numbers)
+        self._pending.extend(numbers)
         with selectors.DefaultSelector() as ready:
             try:
-                while pending or any(worker.given for worker in self._workers):
-                    self._fill(pending, ready)
+                while self._pending or any(worker.given for worker in self._workers):
+                    self._fill(ready)
                     for key, _ in ready.select(self._patience()):
-                        yield from self._hear(key.data, pending, ready)
-                    yield from self._late(pending, ready)
+                        yield from self._hear(key.data, ready)
+                    yield from self._late(ready)
                     self.tick()
             finally:
                 for worker in self._workers:
                     worker.end()
                 self._workers.clear()
 
-    def _fill(self, pending: deque[int], ready: selectors.BaseSelector) -> None:
+    def add(self, numbers: Sequence[int]) -> None:
+        """Take in more numbers while the pool runs, to be done before those that wait."""
+        self._pending.extendleft(reversed(numbers))
+
+    def _fill(self, ready: selectors.BaseSelector) -> None:
         """Start workers that are missing, and give each some numbers."""
-        while pending and len(self._workers) < self.jobs and len(self._workers) < self._needed(pending):
+        while self._pending and len(self._workers) < min(self.jobs, self._needed()):
             worker = self._start()
             ready.register(worker.replies, selectors.EVENT_READ, worker)
             self._workers.append(worker)
-        ahead = _AHEAD if self._pace < _SHORT else 1
+        ahead = next((ahead for pace, ahead in _AHEAD if self._pace < pace), 1)
         for worker in self._workers:
-            while pending and len(worker.given) < ahead:
-                worker.give(pending.popleft())
+            while self._pending and len(worker.given) < ahead:
+                worker.give(self._pending.popleft())
 
-    def _needed(self, pending: deque[int]) -> int:
-        return len(pending) + sum(bool(worker.given) for worker in self._workers)
+    def _needed(self) -> int:
+        return len(self._pending) + sum(bool(worker.given) for worker in self._workers)
 
     def _patience(self) -> float:
         if self.timeout is None:
@@ -136,34 +143,34 @@ class Pool:
         left = [worker.since + self.timeout - now for worker in self._workers if worker.given]
         return max(0.0, min(_TICK, *left)) if left else _TICK
 
-    def _hear(self, worker: _Worker, pending: deque[int], ready: selectors.BaseSelector) -> Iterator[Reply]:
+    def _hear(self, worker: _Worker, ready: selectors.BaseSelector) -> Iterator[Reply]:
         data = os.read(worker.replies, 1 << 20)
         if not data:
-            yield from self._bury(worker, pending, ready)
+            yield from self._bury(worker, ready)
             return
         worker.received += data
         for reply in worker.take():
             self._pace = 0.9 * self._pace + 0.1 * reply.seconds if self._pace < 1.0 else reply.seconds
             yield reply
 
-    def _bury(self, worker: _Worker, pending: deque[int], ready: selectors.BaseSelector) -> Iterator[Reply]:
+    def _bury(self, worker: _Worker, ready: selectors.BaseSelector) -> Iterator[Reply]:
         """Note the death of a worker: the case it was at is tried once more, the others are given away."""
         status = self._remove(worker, ready)
         cause = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "it ended early"
         if not worker.given:
             return
         number = worker.given.popleft()
-        pending.extendleft(reversed(worker.given))
+        self.add(worker.given)
         self._tries[number] += 1
-        if self._tries[number] < _TRIES:
+        if self._tries[number] < _TRIES and self.again(number):
             self.say(number, f"the process that worked on it died ({cause}); it is tried once more")
-            pending.appendleft(number)
+            self.add([number])
             return
         killed = " (out of memory?)" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == 9 else ""
         told = f"the process that worked on it died twice, of {cause}{killed}"
         yield Reply(number, lost=told, cause="crash", seconds=time.monotonic() - worker.since)
 
-    def _late(self, pending: deque[int], ready: selectors.BaseSelector) -> Iterator[Reply]:
+    def _late(self, ready: selectors.BaseSelector) -> Iterator[Reply]:
         """End the workers whose case takes too long."""
         if self.timeout is None:
             return
@@ -171,7 +178,7 @@ class Pool:
         for worker in [each for each in self._workers if each.given and now - each.since >= self.timeout]:
             self._remove(worker, ready)
             number = worker.given.popleft()
-            pending.extendleft(reversed(worker.given))
+            self.add(worker.given)
             told = f"not done after {self.timeout:g} s (--timeout)"
             yield Reply(number, lost=told, cause="timeout", seconds=now - worker.since)
 

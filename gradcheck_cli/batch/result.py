@@ -21,15 +21,15 @@ from gradcheck_cli.visible import visible
 
 @dataclass(frozen=True)
 class Result:
-    """One case: the head, and the line of a JSON-lines report without its end."""
+    """One case: its head, and the line of a JSON-lines report without its end (empty if nobody reads it)."""
 
     head: Head
     line: bytes
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Result:
+    def of(cls, found: Mapping[str, Any], *, line: bool = True) -> Result:
         """Return the result that a document amounts to."""
-        return cls(Head.of_document(found), to_line(found))
+        return cls(Head.of_document(found), to_line(found) if line else b"")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class How:
 
     threads: int = 1
     pictures: bool = False  # whether a failing case is drawn for an HTML report
+    lines: bool = True  # whether anything but the heads is to be reported
 
 
 def to_line(found: Mapping[str, Any]) -> bytes:
@@ -60,7 +61,7 @@ def result_by(examine_it: Callable[[], Outcome], case: Case, number: int, how: H
             from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - for HTML alone
 
             found["pictures"] = pictures_of(case)
-        return Result.of(found)
+        return Result.of(found, line=how.lines)
     except SoftgradError as error:
         told, cause = str(error), "input"
     except MemoryError:

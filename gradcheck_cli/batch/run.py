@@ -102,32 +102,78 @@ def run(plan: Plan, executor: Executor, store: Store, watch: Watch, journal: Jou
 
 
 def _keep(result: Result, store: Store, summary: Summary) -> None:
-    store.add(result.head.number, result.line)
+    if result.line:
+        store.add(result.head.number, result.line)
     summary.add(result.head)
 
 
 def local(plan: Plan, watch: Watch) -> Executor:
     """Return what runs cases in processes of this machine."""
 
-    def work(number: int) -> bytes:
-        result = result_of(plan.cases[number], number, plan.how)
-        return json.dumps(result.head.record()).encode() + b"\n" + result.line
-
     def executor(numbers: Sequence[int]) -> Generator[Result, None, None]:
         kinds.load(plan.cases[number].command for number in numbers)
-        jobs = max(1, min(plan.jobs, len(numbers)))
+        tasks = _Tasks.of(plan, numbers)
         pool = Pool(
-            work,
-            jobs,
+            tasks.work,
+            max(1, min(plan.jobs, len(numbers))),
             plan.timeout,
             say=lambda number, reason: watch.again(plan.cases[number], reason),
             tick=watch.tick,
+            again=lambda number: number >= 0,
         )
-        with contextlib.closing(pool.run(numbers)) as replies:
+        with contextlib.closing(pool.run(tasks.numbers)) as replies:
             for reply in replies:
-                yield _result(plan.cases[reply.number], reply)
+                if reply.number >= 0:
+                    yield _result(plan.cases[reply.number], reply)
+                    continue
+                done = tasks.heads(reply)
+                pool.add(tasks.left(reply.number, done))
+                for head in done:
+                    yield Result(head, b"")
 
     return executor
+
+
+@dataclass(frozen=True)
+class _Tasks:
+    """What the pool runs by number: cases, and below 0 the stacks that are tried first."""
+
+    plan: Plan
+    stacks: Sequence[Sequence[int]]
+    apart: Sequence[int]
+
+    @classmethod
+    def of(cls, plan: Plan, numbers: Sequence[int]) -> _Tasks:
+        """Return the tasks of these cases; a report of each case is made by a run of its own."""
+        if plan.how.lines:
+            return cls(plan, (), numbers)
+        from gradcheck_cli.batch.stack import stacks  # noqa: PLC0415 - loads the engine
+
+        return cls(plan, *stacks(plan.cases, numbers, plan.jobs))
+
+    @property
+    def numbers(self) -> list[int]:
+        """Return the numbers of the tasks."""
+        return [*range(-len(self.stacks), 0), *self.apart]
+
+    def work(self, number: int) -> bytes:
+        """Return what is told of a task: the heads of a stack, or the head and the line of a case."""
+        if number >= 0:
+            result = result_of(self.plan.cases[number], number, self.plan.how)
+            return json.dumps(result.head.record()).encode() + b"\n" + result.line
+        from gradcheck_cli.batch.stack import passing  # noqa: PLC0415 - loaded before the fork
+
+        heads = passing([(each, self.plan.cases[each]) for each in self.stacks[number]])
+        return json.dumps([head.record() for head in heads]).encode()
+
+    def heads(self, reply: Reply) -> list[Head]:
+        """Return the heads that are told of a stack; none where it was lost."""
+        return [] if reply.lost is not None else [Head.of_record(each) for each in json.loads(reply.told)]
+
+    def left(self, number: int, done: Sequence[Head]) -> list[int]:
+        """Return the cases of a stack that were not told of."""
+        known = {head.number for head in done}
+        return [each for each in self.stacks[number] if each not in known]
 
 
 def _result(case: Case, reply: Reply) -> Result:

@@ -168,7 +168,11 @@ def _plan(cases: tuple[Case, ...], written: list[Destination], typed: dict[str, 
     jobs = min(typed["jobs"] or processors(), len(cases))
     return Plan(
         cases=cases,
-        how=How(share_of_processors(jobs, processors()), any(each.form == "html" for each in written)),
+        how=How(
+            share_of_processors(jobs, processors()),
+            pictures=any(each.form == "html" for each in written),
+            lines=bool(written or typed["journal"]) or (typed["form"] != "table" and not typed["quiet"]),
+        ),
         jobs=jobs,
         timeout=typed["timeout"],
         fail_fast=typed["fail_fast"],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gradcheck_cli.outcome import Check, Outcome, Verdict
 from gradcheck_cli.report import numbers
 from gradcheck_cli.visible import visible
 
 EVERY = "every entry"  # Check.coverage where nothing was sampled
+PROVEN = "its proven bound"
 
 RULERS = {
     "forward": "softmax and loss against their definition",
@@ -79,7 +81,12 @@ def names(words: Sequence[str]) -> str:
 
 def tolerance_given(outcome: Outcome) -> str | None:
     """Return the tolerance the user set in place of the proven bound, if there is one."""
-    rtol, atol = outcome.settings.get("rtol"), outcome.settings.get("atol")
+    return tolerance_in(outcome.settings)
+
+
+def tolerance_in(settings: Mapping[str, Any]) -> str | None:
+    """Return the tolerance that settings have in place of the proven bound, if there is one."""
+    rtol, atol = settings.get("rtol"), settings.get("atol")
     if rtol is None or atol is None:
         return None
     return f"--rtol {numbers.number(rtol, 9)} --atol {numbers.number(atol, 9)}"
@@ -159,15 +166,22 @@ def _passed(outcome: Outcome) -> str:
         return visible(_verified(outcome))
     worst = max(exported, key=lambda c: c.max_margin)
     entries = EVERY if all(c.coverage == EVERY for c in exported) else "every entry checked"
-    bound = tolerance_given(outcome) or "its proven bound"
+    bound = tolerance_given(outcome) or PROVEN
     if len(exported) == 1 and worst.entries == 1 and worst.worst:
         right = numbers.number(worst.worst[0].expected, numbers.VALUE_DIGITS)
         return visible(
             f"{worst.name} is within {bound} of {right} (margin {numbers.margin(worst.max_margin)})"
         )
-    where = "" if len(exported) == 1 else f", {worst.name}"
-    found = f"worst margin {numbers.margin(worst.max_margin)}{where}"
-    return visible(f"{entries} of {names([c.name for c in exported])} is within {bound} ({found})")
+    return within([c.name for c in exported], (worst.name, worst.max_margin), bound, entries)
+
+
+def within(
+    exported: Sequence[str], worst: tuple[str, float], bound: str = PROVEN, entries: str = EVERY
+) -> str:
+    """Return that exports are within their bound, and by how much: the worst of them and its margin."""
+    where = "" if len(exported) == 1 else f", {worst[0]}"
+    found = f"worst margin {numbers.margin(worst[1])}{where}"
+    return visible(f"{entries} of {names(exported)} is within {bound} ({found})")
 
 
 def _verified(outcome: Outcome) -> str:

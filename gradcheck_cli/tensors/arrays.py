@@ -12,7 +12,7 @@ from gradcheck_cli.tensors.dlpack import held
 from gradcheck_cli.tensors.dtypes import BITS, Kind, checked
 from gradcheck_cli.tensors.npy import SCALAR_ROLES
 from gradcheck_cli.tensors.source import Source, source_of
-from gradcheck_cli.tensors.spool import new_spool, write_at
+from gradcheck_cli.tensors.spool import new_spool, write_at, write_bytes
 from gradcheck_cli.tensors.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -71,6 +71,13 @@ def _written(array: Array, stored: np.dtype[Any], role: str) -> Source:
         for chunk in chunks:
             offset = write_at(role, memory, np.ascontiguousarray(chunk), offset)
         return source_of(role, os.dup(memory.fileno()))
+
+
+def in_memory(data: bytes, name: str) -> Source:
+    """Return bytes as a file in memory."""
+    with _memory(name) as memory:
+        write_bytes(name, memory, data, 0)
+        return source_of(name, os.dup(memory.fileno()))
 
 
 def _memory(role: str) -> IO[bytes]:
