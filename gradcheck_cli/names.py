@@ -22,6 +22,7 @@ USUAL = {
 """By role, what exporters call it; capitals do not count, and - is as good as _."""
 
 _ROLES = {name: role for role, names in USUAL.items() for name in names}
+_ENDS = [(name, "_" + name) for name in sorted(_ROLES, key=len, reverse=True)]  # logits_grad before grad
 
 
 def role_of(name: str) -> str | None:
@@ -32,9 +33,9 @@ def role_of(name: str) -> str | None:
 def split(name: str) -> tuple[str, str] | None:
     """Return stem and role of a name that ends in a usual one: ``step12_logits``, ``step12.logits``."""
     plain = name.lower().replace("-", "_").replace(".", "_")
-    for usual in sorted(_ROLES, key=len, reverse=True):  # logits_grad before grad
+    for usual, end in _ENDS:
+        if plain.endswith(end):
+            return name[: -len(end)], _ROLES[usual]
         if plain == usual:
             return "", _ROLES[usual]
-        if plain.endswith("_" + usual):
-            return name[: -len(usual) - 1], _ROLES[usual]
     return None

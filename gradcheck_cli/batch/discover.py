@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gradcheck_cli.batch.case import Case, Found
@@ -30,6 +30,16 @@ class Told:
     options: Mapping[str, Any]  # typed: they win over what a manifest says
     defaults: Mapping[str, Any]  # from the environment and configuration files: a manifest wins over them
     allow_outside: bool = False
+    _known: dict[str, tuple[tuple[str, Any], ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def options_of(self, command: str) -> tuple[tuple[str, Any], ...]:
+        """Return the options of a case that no manifest speaks of; what cannot be meant is refused at once."""
+        if command not in self._known:  # once for thousands of cases
+            told = {**self.defaults, **self.options}
+            options = {name: value for name, value in told.items() if name in KINDS[command].options}
+            settings_of(command, options)
+            self._known[command] = tuple(options.items())
+        return self._known[command]
 
 
 def discover(paths: Iterable[str], told: Told) -> Found:
@@ -117,9 +127,8 @@ def _case(name: str, members: Mapping[str, list[str]], told: Told) -> Case | Non
         return None
     chosen = command or "check"
     known = {role: members[role] for role in KINDS[chosen].roles if role in members}
-    case = Case(
-        name, chosen, tuple((role, paths[0]) for role, paths in known.items()), _options(chosen, told)
-    )
+    files = tuple((role, paths[0]) for role, paths in known.items())
+    case = Case(name, chosen, files, told.options_of(chosen))
     several = next(((role, paths) for role, paths in known.items() if len(paths) > 1), None)
     if several is not None:
         listed = " and ".join(visible(os.path.basename(path)) for path in several[1][:_SHOWN])  # noqa: PTH119
@@ -134,18 +143,7 @@ def _case(name: str, members: Mapping[str, list[str]], told: Told) -> Case | Non
 
 def _bundle(path: str, told: Told) -> Case:
     """Return the case of a bundle: logits without labels, as ``softgrad check BUNDLE`` has it."""
-    return Case(os.path.normpath(path), "check", (("logits", path),), _options("check", told))
-
-
-def _options(command: str, told: Told) -> tuple[tuple[str, Any], ...]:
-    """Return the options of a case that no manifest speaks of; what cannot be meant is refused at once."""
-    options = {
-        name: value
-        for name, value in {**told.defaults, **told.options}.items()
-        if name in KINDS[command].options
-    }
-    settings_of(command, options)
-    return tuple(options.items())
+    return Case(os.path.normpath(path), "check", (("logits", path),), told.options_of("check"))
 
 
 def _refuse_none(cases: list[Case], unused: list[str]) -> None:
