@@ -6,8 +6,8 @@ files -> tensors -> problem -> blocks of rows -> findings -> verdict; the report
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ SECOND = (
     "every entry of 2 Hessian-vector products a row (random signs, seed {seed})",
 )
 """The same of the check of second derivatives."""
+
+_FEW_LABELS = 1 << 10
+"""Labels that are read together, because that costs no more than to read one."""
 
 LEAST_KEPT = 8
 """Worst entries that are kept, however few are to be shown: the diagnosis begins with them."""
@@ -88,8 +91,9 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
     problem = pose(tensors, scalars, settings)
     tolerance, order = Tolerance.asked(settings.rtol, settings.atol), order_of(problem, settings, progress)
     examination = examiner(order, settings.threads or processors())
-    own = _own(problem, examination, settings)
-    exported = _exported(problem, examination, tolerance)
+    placing = _Placing(problem)
+    own = _own(problem, examination, settings, placing)
+    exported = _exported(problem, examination, settings, placing)
     if any(each.verdict is not Verdict.PASS for each in own):
         exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
     failed = tuple(each.name for each in exported if each.verdict is Verdict.FAIL)
@@ -105,7 +109,7 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force() | _handed_in(tensors, scalars),
         data=data_of(problem),
-        checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in (*own, *exported)),
+        checks=(*own, *exported),
         warnings=warnings,
         diagnosis=diagnosis,
         facts=facts,
@@ -128,14 +132,15 @@ def order_of(problem: Problem, settings: Settings, progress: Progress = silent) 
     return Order(task, max(settings.top, LEAST_KEPT), settings.seed, progress)
 
 
-def _own(problem: Problem, examination: Examination, settings: Settings) -> list[Check]:
+def _own(problem: Problem, examination: Examination, settings: Settings, placing: _Placing) -> list[Check]:
     """Return softgrad's checks of itself: the ruler is measured before anything is judged by it."""
-    place, by_row = _placing(problem), _placing(problem, rows_only=True)
+    place, by_row, top = placing.entry, placing.row, settings.top
     checks = [
         judged(
             "forward",
             examination.findings["forward"],
             place,
+            top=top,
             tolerance="float64 rounding",
             coverage=f"seeded sample of rows, recomputed by another way (seed {settings.seed})",
         )
@@ -147,17 +152,18 @@ def _own(problem: Problem, examination: Examination, settings: Settings) -> list
         )
         if finding.entries or name != "chain":  # a chain needs a probability that -y/a can be taken of
             where, covered = (place, "every entry") if everywhere else (by_row, coverage)
-            checks.append(judged(name, finding, where, tolerance=tolerance, coverage=covered))
+            checks.append(judged(name, finding, where, top=top, tolerance=tolerance, coverage=covered))
     if settings.order == 2:
         tolerance, covered = SECOND[0], SECOND[1].format(seed=settings.seed)
         hessian = examination.findings["hessian"]
-        checks.append(judged("hessian", hessian, place, tolerance=tolerance, coverage=covered))
+        checks.append(judged("hessian", hessian, place, top=top, tolerance=tolerance, coverage=covered))
     checks.insert(
         2,
         judged(
             "audit",
             examination.findings["audit"],
             place,
+            top=top,
             tolerance="five-point truncation and the rounding of whole-row losses",
             coverage=f"seeded sample, by brute force (seed {settings.seed})",
         ),
@@ -189,14 +195,18 @@ def _sparse(problem: Problem) -> bool:
     return not (problem.soft or problem.loss.smoothing)
 
 
-def _exported(problem: Problem, examination: Examination, tolerance: Tolerance | None) -> list[Check]:
+def _exported(
+    problem: Problem, examination: Examination, settings: Settings, placing: _Placing
+) -> list[Check]:
     """Return the checks of what was handed in."""
+    tolerance = Tolerance.asked(settings.rtol, settings.atol)
     words = tolerance.words if tolerance else None
     checks = [
         judged(
             export.name,
             examination.findings[export.name],
-            _placing(problem, rows_only=export.name == "loss"),
+            placing.row if export.name == "loss" else placing.entry,
+            top=settings.top,
             tolerance=words or export.tolerance,
         )
         for export in problem.exports
@@ -204,7 +214,7 @@ def _exported(problem: Problem, examination: Examination, tolerance: Tolerance |
     if problem.stated_loss is not None and examination.total is not None:
         finding = _stated_loss(problem, problem.stated_loss, examination.total, tolerance)
         said = words or problem.stated_loss.tolerance
-        checks.append(judged("loss", finding, _nowhere, tolerance=said))
+        checks.append(judged("loss", finding, _nowhere, top=settings.top, tolerance=said))
     return checks
 
 
@@ -232,23 +242,31 @@ def _stated_loss(problem: Problem, stated: Scalar, total: Total, tolerance: Tole
     return replace(finding, grade=Grade(Model.NONE))  # one number says nothing of how it was summed
 
 
-def _placing(
-    problem: Problem, *, rows_only: bool = False
-) -> Callable[[Entry], tuple[tuple[int, ...], int | None]]:
-    """Return what turns a row and column into an index of the logits' layout and the row's label."""
-    labels: dict[int, int] = {}  # by row: the worst entries often share theirs
+@dataclass(frozen=True, eq=False)
+class _Placing:
+    """Turns a row and column into an index of the logits' layout and the row's label."""
 
-    def place(entry: Entry) -> tuple[tuple[int, ...], int | None]:
-        index = problem.logits.index_of(entry.row, None if rows_only else entry.column)
-        if problem.soft:
-            return index, None
-        if entry.row not in labels:
-            label = np.empty(1, dtype=np.int64)
-            problem.targets.read(entry.row, entry.row + 1, label)
-            labels[entry.row] = int(label[0])
-        return index, labels[entry.row]
+    problem: Problem
+    labels: dict[int, int] = field(default_factory=dict)  # by row: the worst entries often share theirs
 
-    return place
+    def entry(self, entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        """Return the place of an entry."""
+        return self.problem.logits.index_of(entry.row, entry.column), self._label(entry.row)
+
+    def row(self, entry: Entry) -> tuple[tuple[int, ...], int | None]:
+        """Return the place of what is one for the whole row."""
+        return self.problem.logits.index_of(entry.row), self._label(entry.row)
+
+    def _label(self, row: int) -> int | None:
+        if self.problem.soft:
+            return None
+        if row not in self.labels:
+            few = self.problem.rows <= _FEW_LABELS
+            rows = range(self.problem.rows) if few else range(row, row + 1)
+            labels = np.empty(len(rows), dtype=np.int64)
+            self.problem.targets.read(rows.start, rows.stop, labels)
+            self.labels.update(zip(rows, labels.tolist(), strict=True))
+        return self.labels[row]
 
 
 def _handed_in(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar]) -> dict[str, Any]:

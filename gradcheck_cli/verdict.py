@@ -48,10 +48,16 @@ _FEW_OF_ENTRIES = 10_000
 _FEW_OF_ROWS = 40
 
 
-def judged(
-    name: str, finding: Finding, place: Place, *, tolerance: str, coverage: str = "every entry"
+def judged(  # noqa: PLR0913 - what a check says, and how much of it is shown
+    name: str,
+    finding: Finding,
+    place: Place,
+    *,
+    tolerance: str,
+    coverage: str = "every entry",
+    top: int | None = None,
 ) -> Check:
-    """Return the check that a finding amounts to."""
+    """Return the check that a finding amounts to, with so many of its worst entries (None: all)."""
     return Check(
         name=name,
         verdict=verdict_of(finding),
@@ -69,7 +75,7 @@ def judged(
         explained_by=None if name in SELF_CHECKS else finding.grade.model.words,
         tolerance=tolerance,
         coverage=coverage,
-        worst=tuple(_worst(entry, place) for entry in finding.worst),
+        worst=tuple(_worst(entry, place) for entry in finding.worst[:top]),
     )
 
 

@@ -23,6 +23,8 @@ def visible(text: str, limit: int | None = None) -> str:
 
 def unicode(text: str) -> str:
     r"""Return ``text`` with lone surrogates (bytes of a file name that is not UTF-8) as ``\xff``."""
+    if text.isascii():  # nearly all
+        return text
     return _SURROGATES.sub(lambda match: _escape(ord(match.group())), text)
 
 

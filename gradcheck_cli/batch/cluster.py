@@ -20,6 +20,7 @@ from typing import Any
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.result import How, Result, failed, result_of
 from gradcheck_cli.batch.run import Executor, Plan, Watch
+from gradcheck_cli.batch.stack import passing_of
 from gradcheck_cli.batch.wide import is_wide, wide_result
 from gradcheck_cli.errors import SoftgradError, UsageError
 from gradcheck_cli.report.document import softgrad_version
@@ -51,7 +52,10 @@ def fingerprint() -> str:
 
 def run_chunk(chunk: Sequence[tuple[int, dict[str, Any]]], how: How) -> list[tuple[dict[str, Any], bytes]]:
     """Run some cases where this is called, and return their heads and lines."""
-    results = (result_of(Case.of_record(record), number, how) for number, record in chunk)
+    cases = {number: Case.of_record(record) for number, record in chunk}
+    heads = {} if how.lines else {head.number: head for head in passing_of(cases)}
+    results = [Result(head, b"") for head in heads.values()]
+    results += [result_of(case, number, how) for number, case in cases.items() if number not in heads]
     return [(result.head.record(), result.line) for result in results]
 
 

@@ -33,7 +33,7 @@ class Told:
     _known: dict[str, tuple[tuple[str, Any], ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def options_of(self, command: str) -> tuple[tuple[str, Any], ...]:
-        """Return the options of a case that no manifest speaks of; what cannot be meant is refused at once."""
+        """Return the options of a case that no manifest speaks of; what cannot be meant is refused."""
         if command not in self._known:  # once for thousands of cases
             told = {**self.defaults, **self.options}
             options = {name: value for name, value in told.items() if name in KINDS[command].options}

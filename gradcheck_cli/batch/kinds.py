@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.choices import LayerSettings, LinearSettings
 from gradcheck_cli.errors import UsageError
-from gradcheck_cli.reading import Reading
+from gradcheck_cli.reading import CONTENT, Reading
 from gradcheck_cli.settings import Settings, flag_of
 from gradcheck_cli.visible import visible
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gradcheck_cli.exports import Scalar
     from gradcheck_cli.outcome import Outcome
     from gradcheck_cli.tensors import Tensor
+
+_READING = frozenset(each.name for each in fields(Reading))
 
 Work = Callable[["Mapping[str, Tensor]", "Mapping[str, Scalar]", Any], "Outcome"]
 
@@ -116,8 +119,9 @@ def reading_of(options: Mapping[str, Any]) -> Reading:
     UsageError
         If an option about it cannot be meant.
     """
-    known = {each.name for each in fields(Reading)}
-    told = {name: value for name, value in options.items() if name in known}
+    told = {name: value for name, value in options.items() if name in _READING}
+    if not told:
+        return CONTENT
     if isinstance(told.get("dtype"), list):  # as JSON and TOML have it
         told["dtype"] = tuple(told["dtype"])
     return Reading(**told)
@@ -141,11 +145,25 @@ def examine(case: Case, threads: int) -> Outcome:
 
     if case.refusal is not None:
         raise InputError(case.refusal)
-    kind, settings = KINDS[case.command], settings_of(case.command, dict(case.options))
+    settings = _settings(case, threads)
     with contextlib.ExitStack() as opened:
         tensors, scalars = open_inputs(case, settings, opened)
-        outcome = kind.work(tensors, scalars, replace(settings, threads=settings.threads or threads))
+        outcome = KINDS[case.command].work(tensors, scalars, settings)
     return with_settings(outcome, case)
+
+
+def _settings(case: Case, threads: int) -> Any:
+    """Return the settings of a case, on so many processors unless its options say otherwise."""
+    try:
+        return _settings_for(case.command, case.options, threads)
+    except TypeError:  # a list among the values, which cannot be looked up
+        return _settings_for.__wrapped__(case.command, case.options, threads)
+
+
+@lru_cache(maxsize=64)
+def _settings_for(command: str, options: tuple[tuple[str, Any], ...], threads: int) -> Any:
+    settings = settings_of(command, dict(options))
+    return replace(settings, threads=settings.threads or threads)
 
 
 def with_settings(outcome: Outcome, case: Case) -> Outcome:

@@ -9,7 +9,7 @@ left to such a run: an odd file, a value that is not finite, a 16-bit export, an
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,7 +56,11 @@ _DOUBTS = 3  # cases that cannot be stacked after which the others are hardly wo
 _FEW = 1 << 14  # entries of a case; a larger one has work of its own to do
 
 
-def stacks(cases: Sequence[Case], numbers: Sequence[int], jobs: int) -> tuple[list[list[int]], list[int]]:
+Cases = Sequence[Case] | Mapping[int, Case]
+"""Cases by their numbers."""
+
+
+def stacks(cases: Cases, numbers: Iterable[int], jobs: int) -> tuple[list[list[int]], list[int]]:
     """Return which cases may be stacked, by stacks, and which not, as far as that is told without a file."""
     alike: dict[str, list[int]] = {}
     piles: list[list[int]] = []
@@ -70,6 +74,12 @@ def stacks(cases: Sequence[Case], numbers: Sequence[int], jobs: int) -> tuple[li
         piles += [cut for cut in cuts if len(cut) >= LEAST]
         apart += [number for cut in cuts if len(cut) < LEAST for number in cut]
     return piles, apart
+
+
+def passing_of(cases: Mapping[int, Case]) -> list[Head]:
+    """Return the heads of those of any cases that plainly pass, stacked as far as they can be."""
+    piles, _ = stacks(cases, cases, 1)
+    return [head for pile in piles for head in passing([(number, cases[number]) for number in pile])]
 
 
 def _conventions(case: Case) -> str:

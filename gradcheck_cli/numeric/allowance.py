@@ -55,6 +55,8 @@ class Allowance:
 
     def rounded(self, relative: float, absolute: float) -> Allowance:
         """Return the allowance after printing in decimal: half a unit of the last digit shown."""
+        if relative == absolute == 0.0:
+            return self
         return replace(self, relative=self.relative + relative, floor=self.floor + absolute)
 
     def at_pivot(self, at: Point, slope: Floats | float, g: Floats | float) -> Floats:

@@ -6,6 +6,7 @@ import ast
 import math
 import re
 import warnings
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -119,8 +120,12 @@ def _header(source: Source) -> tuple[dict[str, Any], int]:
     return dict(zip(keys, values, strict=True)), prefix + length
 
 
-def _entries(text: str) -> tuple[list[str], list[Any]]:
-    """Return the keys, duplicates and all, and the values of the dictionary literal in a header."""
+@lru_cache(maxsize=64)
+def _entries(text: str) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return the keys, duplicates and all, and the values of the dictionary literal in a header.
+
+    Kept, because the files of a batch have the same few headers.
+    """
     text = re.sub(r"(?<=\d)L(?=[,)])", "", text)  # integers as Python 2 wrote them
     with warnings.catch_warnings():  # the compiler warns about odd escapes and spacing in what it parses
         warnings.simplefilter("ignore")
@@ -128,7 +133,7 @@ def _entries(text: str) -> tuple[list[str], list[Any]]:
     if not isinstance(tree, ast.Dict):
         raise TypeError("not a dictionary")
     keys = [key.value if isinstance(key, ast.Constant) else None for key in tree.keys]
-    return [str(key) for key in keys], [ast.literal_eval(value) for value in tree.values]
+    return tuple(map(str, keys)), tuple(ast.literal_eval(value) for value in tree.values)
 
 
 def _kind(source: Source, descr: Any, role: str, asked: str | None) -> Kind:

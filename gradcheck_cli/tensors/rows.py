@@ -84,9 +84,8 @@ class Rows:
         """Return the index of a row's entry in the tensor's own shape; without a column, the row's alone."""
         shape = self.tensor.shape
         if self.axis is None:
-            return tuple(int(i) for i in np.unravel_index(row, shape)) if shape else ()
-        others = shape[: self.axis] + shape[self.axis + 1 :]
-        index = [int(i) for i in np.unravel_index(row, others)] if others else []
+            return tuple(_unravelled(row, shape))
+        index = _unravelled(row, shape[: self.axis] + shape[self.axis + 1 :])
         if column is not None:
             index.insert(self.axis, column)
         return tuple(index)
@@ -153,6 +152,15 @@ class Rows:
         top, bottom = start // rows.classes, -(-stop // rows.classes)
         skipped = top * rows.classes
         return rows.read_stored(top, bottom).reshape(-1)[start - skipped : stop - skipped]
+
+
+def _unravelled(place: int, shape: tuple[int, ...]) -> list[int]:
+    """Return the index of a place in C order."""
+    index = []
+    for size in reversed(shape):
+        place, at = divmod(place, size)
+        index.append(at)
+    return index[::-1]
 
 
 _LOCAL = threading.local()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 import numpy as np
@@ -84,14 +84,8 @@ class Source:
         unpacked: IO[bytes] | None = None,
     ) -> Source:
         """Return a part of the same open file, with a descriptor of its own."""
-        return replace(
-            self,
-            fd=os.dup(self.fd),
-            size=self.size if size is None else size,
-            start=self.start + start,
-            member=member,
-            unpacked=unpacked,
-        )
+        rest = self.size if size is None else size
+        return Source(self.path, os.dup(self.fd), rest, self.stamp, self.start + start, member, unpacked)
 
     def check_unchanged(self) -> None:
         """Refuse a file that was written to since it was opened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.batch.case import Case
+from gradcheck_cli.batch.cluster import run_chunk
 from gradcheck_cli.batch.discover import Told, discover
 from gradcheck_cli.batch.journal import Journal
 from gradcheck_cli.batch.result import How, result_of
 from gradcheck_cli.batch.run import Plan, local, run
-from gradcheck_cli.batch.stack import LEAST, MOST, passing, stacks
+from gradcheck_cli.batch.stack import LEAST, MOST, passing, passing_of, stacks
 from gradcheck_cli.batch.store import Store
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
@@ -95,8 +96,7 @@ def odd(by: Settings, roles: Sequence[str]) -> dict[str, Any]:
 def told(folder: Path, options: dict[str, Any] | None = None) -> tuple[list[Head], list[Head]]:
     """Return what stacks tell of a folder's cases, and what runs of their own tell of all."""
     cases = discover([str(folder)], Told(options or {}, {})).cases
-    piles, _ = stacks(cases, range(len(cases)), 1)
-    heads = [head for pile in piles for head in passing([(number, cases[number]) for number in pile])]
+    heads = passing_of(dict(enumerate(cases)))
     alone = [result_of(case, number, How()).head for number, case in enumerate(cases)]
     return [replace(each, seconds=0.0) for each in heads], [replace(each, seconds=0.0) for each in alone]
 
@@ -226,7 +226,13 @@ def test_a_batch_that_reports_no_case_comes_to_the_same(plan: Plan) -> None:
     assert described(outcome(plan)[0]) == described(whole)
 
 
-Passing = Callable[[Sequence[tuple[int, Case]]], list[Head]]
+def test_a_chunk_of_a_cluster_is_stacked_too(plan: Plan) -> None:
+    chunk = [(number, case.record()) for number, case in enumerate(plan.cases)]
+    whole = {head["number"]: head for head, _ in run_chunk(chunk, How())}
+    found = {head["number"]: head for head, _ in run_chunk(chunk, How(lines=False))}
+    timeless = [{**each, "seconds": 0.0} for each in (*whole.values(), *found.values())]
+    assert found.keys() == whole.keys()
+    assert all(each in timeless[: len(whole)] for each in timeless[len(whole) :])
 
 
 @pytest.mark.parametrize("hangs", [False, True])
