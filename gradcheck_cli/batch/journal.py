@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ class Journal:
         size = os.fstat(self._fd).st_size
         if size and not resume:
             raise UsageError(f"{self._name}: is there already; --resume goes on with it, or remove it first")
+        _OPEN.add(self)
         if size == 0:
             self._append({_MARK: 1})
 
@@ -97,6 +99,7 @@ class Journal:
 
     def close(self) -> None:
         """Give the file back; another run may have it."""
+        _OPEN.discard(self)
         os.close(self._fd)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
@@ -136,6 +139,21 @@ class Journal:
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         raise InputError(f"{self._name}, line {order}: this is not a line of a softgrad journal")
+
+
+_OPEN: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    """Close the journals in a process that was forked: the lock on one lasts as long as any process has it.
+
+    Else a worker that is at a long case keeps a run from being resumed whose main process was killed.
+    """
+    for journal in list(_OPEN):
+        journal.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _renumbered(entry: Mapping[str, Any], number: int) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ FORMS = ("json", "jsonl", "junit", "github", "markdown", "csv", "html")
 @pytest.fixture
 def results(plan: Plan, tmp_path: Path) -> Path:
     """Return the JSON lines of a small batch."""
-    from dataclasses import replace  # noqa: PLC0415 - for this fixture alone
+    return written(plan, tmp_path)
 
+
+@pytest.fixture
+def wrong(plan: Plan, tmp_path: Path) -> Path:
+    """Return the JSON lines of the case that fails, alone."""
+    return written(replace(plan, cases=plan.cases[3:4]), tmp_path)
+
+
+def written(plan: Plan, tmp_path: Path) -> Path:
+    """Run a plan and return the file of its JSON lines."""
     pictured = replace(plan, how=replace(plan.how, pictures=True))
     watch, path = Silent(), tmp_path / "results.jsonl"
     with contextlib.closing(Store()) as store:
@@ -74,17 +84,17 @@ def test_results_with_flipped_torn_and_doubled_bytes_never_break_a_report(result
 VALUES: list[Any] = [None, -1, 1 << 70, "x\x1b", [], [None], {"a": 1}]
 
 
-def test_no_value_in_the_place_of_another_breaks_a_report(results: Path) -> None:
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
-    failing = next(each for each in lines if each.get("verdict") == "fail")
-    end = lines[-1]["summary"]
+def test_no_value_in_the_place_of_another_breaks_a_report(wrong: Path) -> None:
+    lines = [json.loads(line) for line in wrong.read_text().splitlines()]
+    failing, end = lines[0], lines[-1]["summary"]
+    assert failing["verdict"] == "fail"
     for place in (failing, failing["checks"][-1], failing["checks"][-1]["worst"][0], failing["pictures"][0],
                   failing["inputs"]["logits"], end):  # fmt: skip
         for key, before in list(place.items()):
             for value in VALUES:
                 place[key] = value
-                results.write_bytes(b"\n".join(map(to_line, lines)) + b"\n")
-                assert outcome(results) in ("refused", "reported")
+                wrong.write_bytes(b"\n".join(map(to_line, lines)) + b"\n")
+                assert outcome(wrong) in ("refused", "reported")
             place[key] = before
-    results.write_bytes(b"\n".join(map(to_line, lines)) + b"\n")
-    assert outcome(results) == "reported"
+    wrong.write_bytes(b"\n".join(map(to_line, lines)) + b"\n")
+    assert outcome(wrong) == "reported"

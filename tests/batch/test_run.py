@@ -425,6 +425,22 @@ def test_O12_a_journal_is_not_overwritten_shared_or_taken_for_one(plan: Plan, jo
         Journal(str(journal.parent), resume=False)
 
 
+def test_a_worker_that_outlives_its_run_does_not_keep_the_journal(plan: Plan, journal: Path) -> None:
+    def work(_: int) -> bytes:
+        time.sleep(60)
+        return b""
+
+    with opened(journal, resume=False) as first:
+        pool = Pool(lambda number: work(number) if number else str(os.getpid()).encode(), 1)
+        running = pool.run(range(2))
+        worker = int(next(running).told)
+        first.add(plan.cases[0], plan.how, result_of(plan.cases[0], 0, plan.how))
+    assert _alive(worker)
+    with opened(journal) as second:  # as if the first run had been killed
+        assert list(second.results(plan.cases, plan.numbers, plan.how)) == [0]
+    running.close()
+
+
 def test_a_run_that_is_killed_goes_on_and_reports_the_same(softgrad: Run, tmp_path: Path) -> None:
     """The real thing: kill -9 of the command and all it has forked, again and again, until it is done."""
     for number in range(24):

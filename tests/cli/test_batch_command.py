@@ -152,10 +152,10 @@ def test_shards_merge_to_the_report_of_the_whole(softgrad: Run, dumps: Path) -> 
     assert plain(merged.stdout) == plain(whole)
 
 
-def test_merge_refuses_what_is_not_whole(softgrad: Run, dumps: Path) -> None:
+def test_merge_refuses_what_is_not_whole(in_process: Run, dumps: Path) -> None:
     for part in (1, 2):
-        softgrad("batch", dumps, "--shard", f"{part}/2", "--report", f"jsonl=r{part}", "-qq")
-    softgrad("batch", dumps, "--report", "json=all", "-qq")
+        in_process("batch", dumps, "--shard", f"{part}/2", "--report", f"jsonl=r{part}", "-qq")
+    in_process("batch", dumps, "--report", "json=all", "-qq")
     top = dumps.parent
     whole = (top / "r1").read_text()
     (top / "cut").write_text("".join(whole.splitlines(keepends=True)[:-1]))
@@ -175,7 +175,7 @@ def test_merge_refuses_what_is_not_whole(softgrad: Run, dumps: Path) -> None:
         (["empty"], "is empty"),
         (["none"], "no such file"),
     ):
-        done = softgrad("merge", *words)
+        done = in_process("merge", *words)
         assert (done.returncode, done.stdout) == (2, ""), words
         assert said in done.stderr, words
 
