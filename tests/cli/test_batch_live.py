@@ -75,7 +75,7 @@ def test_R05_a_hostile_name_forges_nothing(softgrad: Run, tmp_path: Path, form: 
 def test_a_signal_ends_the_batch_and_its_workers_and_the_journal_is_whole(
     softgrad: Run, tmp_path: Path, number: int, code: int
 ) -> None:
-    for case in range(12):
+    for case in range(16):
         make_case(tmp_path / "d", f"{case}_", case, rows=20_000)
     words = ["batch", "d", "--jobs", "2", "--journal", "j", "--report", "csv=out.csv"]
     with subprocess.Popen(
@@ -93,7 +93,7 @@ def test_a_signal_ends_the_batch_and_its_workers_and_the_journal_is_whole(
     assert not list(tmp_path.glob(".softgrad-*"))
     assert all(not Path(f"/proc/{child}").exists() for child in children)
     done = softgrad("batch", "d", "--journal", "j", "--resume", "-q")
-    assert (done.returncode, done.stdout) == (0, "PASS all 12 cases are right\n")
+    assert (done.returncode, done.stdout) == (0, "PASS all 16 cases are right\n")
 
 
 def _lines(path: Path) -> list[str]:
