@@ -76,7 +76,7 @@ def jacobian(
     problem = pose(tensors, settings)
     if whole and problem.classes > WRITABLE:
         raise UsageError(
-            f"--format csv, json: the Jacobian of {problem.classes:,} classes has {problem.classes**2:,} "
+            f"as csv or json: the Jacobian of {problem.classes:,} classes has {problem.classes**2:,} "
             f"entries; it is written for at most {WRITABLE:,} classes, and the table shows the likeliest"
         )
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
@@ -147,13 +147,28 @@ def _exported(
     return [judged("jacobian", found["jacobian"], place, tolerance=words)]
 
 
+def readable(shown: Matrix) -> Matrix:
+    """Return no more classes of a matrix than a person reads, those with the largest probabilities."""
+    if len(shown.classes) <= READABLE:
+        return shown
+    chosen = _likeliest(shown.probabilities)
+    planes = {
+        name: plane[np.ix_(chosen, chosen)]
+        for name, plane in vars(shown).items()
+        if name not in ("row", "classes", "probabilities") and plane is not None
+    }
+    of = {"classes": shown.classes[chosen], "probabilities": shown.probabilities[chosen]}
+    return replace(shown, **of, **planes)
+
+
+def _likeliest(probabilities: Floats) -> Indices:
+    return np.sort(np.argsort(-probabilities, kind="stable")[:READABLE])
+
+
 def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool) -> Matrix:
     """Return the matrix to show: all of it, or the classes with the largest probabilities."""
     at, count = problem.at, problem.classes
-    if not whole and count > READABLE:
-        chosen = np.sort(np.argsort(-at.a, kind="stable")[:READABLE])
-    else:
-        chosen = np.arange(count)
+    chosen = np.arange(count) if whole or count <= READABLE else _likeliest(at.a)
     difference, *_ = own_checks(problem)
     export = None if problem.export is None else judged_export(problem, problem.export, tolerance)
     picked = [_row(problem, int(k), chosen, (difference, export)) for k in chosen]

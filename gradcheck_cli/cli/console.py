@@ -66,11 +66,6 @@ def _text(outcome: Outcome, manner: Manner) -> str:
         from gradcheck_cli.report.line import line  # noqa: PLC0415 - start-up
 
         return line(outcome) + "\n"
-    if manner.form == "csv":
-        from gradcheck_cli.report import curves, matrix  # noqa: PLC0415
-
-        lines = curves.csv(outcome) if outcome.curves else matrix.csv(outcome)
-        return "\n".join(lines) + "\n"
     if manner.form != "table":
         from gradcheck_cli.report.single import single  # noqa: PLC0415
 

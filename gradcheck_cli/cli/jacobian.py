@@ -11,12 +11,15 @@ import click
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
+    FORMATS,
     GroupedCommand,
     file_option,
     output_options,
     reading_options,
+    report_option,
     settings_options,
 )
+from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import (
     handed_in,
     manner_of,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 EXPORTED = "What was exported"
 JUDGED = ("jacobian",)
 PLACES = ("logits",)
+WHOLE = ("csv", "json", "jsonl")
+"""Formats that have every entry of the matrix."""
 
 EPILOG = """\b
 Examples:
@@ -52,8 +57,18 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--jacobian", "A Jacobian to judge: of the row, (K, K), or of all rows.", group=EXPORTED)
 @settings_options(MatrixSettings)
 @reading_options
-@output_options("table", "json", "jsonl", "csv")
-def jacobian(logits: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any) -> int:
+@output_options(*FORMATS)
+@report_option
+def jacobian(  # noqa: PLR0913 - one parameter for each thing a user can type
+    logits: str,
+    *,
+    form: str,
+    report: tuple[str, ...],
+    quiet: int,
+    verbose: bool,
+    color: str,
+    **typed: Any,
+) -> int:
     """Show and check the Jacobian of the softmax of one row of LOGITS.
 
     Its entries are a_j (1 - a_j) on the diagonal and -a_k a_j off it. Each is held against finite
@@ -64,8 +79,11 @@ def jacobian(logits: str, *, form: str, quiet: int, verbose: bool, color: str, *
     refuse_idle(typed, judged="jacobian" in files)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
-    outcome = _checked(files, MatrixSettings(**typed), reading, whole=form in ("csv", "json", "jsonl"))
-    show(outcome, manner)
+    with Reports(report, "jacobian", files, typed) as reports:
+        whole = form in WHOLE or reports.ask_for(WHOLE)
+        outcome = _checked(files, MatrixSettings(**typed), reading, whole=whole)
+        reports.write(outcome)
+    show(outcome if form in WHOLE else _readable(outcome), manner)
     return outcome.exit_code
 
 
@@ -78,3 +96,10 @@ def _checked(files: dict[str, str], settings: MatrixSettings, reading: Reading, 
         tensors = opened_as(files, PLACES, reading, opened)
         outcome = examine(tensors, settings, bar, whole=whole)
     return replace(outcome, settings=outcome.settings | reading.in_force())
+
+
+def _readable(outcome: Outcome) -> Outcome:
+    """Return the outcome with no more of the matrix than a person reads."""
+    from gradcheck_cli.jacobian import readable  # noqa: PLC0415 - start-up
+
+    return replace(outcome, matrix=None if outcome.matrix is None else readable(outcome.matrix))

@@ -12,12 +12,15 @@ import click
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
+    FORMATS,
     GroupedCommand,
     file_option,
     output_options,
     reading_options,
+    report_option,
     settings_options,
 )
+from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import (
     handed_in,
     manner_of,
@@ -74,9 +77,18 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--class-weights", "Weight of each class; the mean then divides by their sum.", group=LOSS)
 @settings_options(LinearSettings)
 @reading_options
-@output_options("table", "json", "jsonl")
+@output_options(*FORMATS)
+@report_option
 def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
-    inputs: str, labels: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any
+    inputs: str,
+    labels: str,
+    *,
+    form: str,
+    report: tuple[str, ...],
+    quiet: int,
+    verbose: bool,
+    color: str,
+    **typed: Any,
 ) -> int:
     """Check the gradients of z = x W + b under softmax + cross-entropy of z and LABELS.
 
@@ -91,7 +103,9 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     refuse_idle(typed, judged=any(role in files for role in JUDGED))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
-    outcome = _checked(files, LinearSettings(**typed), reading)
+    with Reports(report, "linear", files, typed) as reports:
+        outcome = _checked(files, LinearSettings(**typed), reading)
+        reports.write(outcome)
     show(outcome, manner)
     return outcome.exit_code
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,10 @@ class Reports:
         for each in self._written:
             each.write(alone(each.form, found))
 
+    def ask_for(self, forms: Container[str]) -> bool:
+        """Tell whether one of the reports has one of these formats."""
+        return any(each.form in forms for each in self._written)
+
     def write(self, outcome: Outcome) -> None:
         """Write every report of an outcome."""
         if not self._written:
@@ -55,7 +59,7 @@ class Reports:
         from gradcheck_cli.report.single import single  # noqa: PLC0415
         from gradcheck_cli.tensors.location import STANDARD_INPUT, locate  # noqa: PLC0415
 
-        drawn = outcome.exit_code == 1 and any(each.form == "html" for each in self._written)
+        drawn = outcome.exit_code == 1 and self._command == "check" and self.ask_for(("html",))
         drawn = drawn and not any(locate(each).path == STANDARD_INPUT for each in self._files.values())
         pictures = pictures_of(self._case) if drawn else []
         for each in self._written:
@@ -67,4 +71,5 @@ class Reports:
 
         known = Settings().in_force() | Reading().in_force()
         options = {name: value for name, value in self._options.items() if name in known}
-        return Case(self._files["logits"], self._command, tuple(self._files.items()), tuple(options.items()))
+        name = next(iter(self._files.values()))  # the first that was typed: logits, or the inputs of a layer
+        return Case(name, self._command, tuple(self._files.items()), tuple(options.items()))

@@ -11,12 +11,15 @@ import click
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.cli.console import show
 from gradcheck_cli.cli.options import (
+    FORMATS,
     GroupedCommand,
     file_option,
     output_options,
     reading_options,
+    report_option,
     settings_options,
 )
+from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import (
     handed_in,
     manner_of,
@@ -56,9 +59,18 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--log-probs", "With --log: log-softmax of the logits (top_data).", group=EXPORTED)
 @settings_options(LayerSettings)
 @reading_options
-@output_options("table", "json", "jsonl")
+@output_options(*FORMATS)
+@report_option
 def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
-    logits: str, upstream: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any
+    logits: str,
+    upstream: str,
+    *,
+    form: str,
+    report: tuple[str, ...],
+    quiet: int,
+    verbose: bool,
+    color: str,
+    **typed: Any,
 ) -> int:
     """Check the backward of a softmax layer: LOGITS, and the gradient UPSTREAM at its output.
 
@@ -70,7 +82,9 @@ def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
     refuse_idle(typed, judged=any(role in files for role in JUDGED))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
-    outcome = _checked(files, LayerSettings(**typed), reading)
+    with Reports(report, "vjp", files, typed) as reports:
+        outcome = _checked(files, LayerSettings(**typed), reading)
+        reports.write(outcome)
     show(outcome, manner)
     return outcome.exit_code
 

@@ -21,6 +21,10 @@ def single(form: str, outcome: Outcome, pictures: Sequence[Mapping[str, Any]] = 
     """Return the report of one outcome in a format, in pieces; JSON is that of the command itself."""
     if form in ("json", "jsonl"):
         return iter([(to_json if form == "json" else to_jsonl)(outcome) + "\n"])
+    if form == "csv" and (outcome.curves or outcome.matrix is not None):
+        from gradcheck_cli.report import curves, matrix  # noqa: PLC0415 - of a study: every step or entry
+
+        return (f"{each}\n" for each in (curves.csv if outcome.curves else matrix.csv)(outcome))
     name = outcome.inputs[0].path if outcome.inputs else outcome.command
     return alone(form, {**named(name, 0, sentence(outcome), document(outcome)), "pictures": list(pictures)})
 
