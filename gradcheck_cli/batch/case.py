@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,10 @@ class Case:
             tuple(record["options"].items()),
             record["refusal"],
         )
+
+
+Cases = Sequence[Case] | Mapping[int, Case]
+"""Cases by their numbers."""
 
 
 @dataclass(frozen=True)

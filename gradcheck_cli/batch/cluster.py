@@ -19,12 +19,12 @@ from typing import Any
 
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.result import How, Result, failed, result_of
-from gradcheck_cli.batch.run import Executor, Plan, Watch
+from gradcheck_cli.batch.run import Executor, Plan, Watch, in_processes
 from gradcheck_cli.batch.stack import passing_of
 from gradcheck_cli.batch.wide import is_wide, wide_result
 from gradcheck_cli.errors import SoftgradError, UsageError
 from gradcheck_cli.report.document import softgrad_version
-from gradcheck_cli.summary import Head
+from gradcheck_cli.summary import Head, Summary
 from gradcheck_cli.tensors import locate
 from gradcheck_cli.visible import visible
 
@@ -50,13 +50,42 @@ def fingerprint() -> str:
     return f"{softgrad_version()} {digest.hexdigest()[:16]}"
 
 
-def run_chunk(chunk: Sequence[tuple[int, dict[str, Any]]], how: How) -> list[tuple[dict[str, Any], bytes]]:
-    """Run some cases where this is called, and return their heads and lines."""
+def run_chunk(
+    chunk: Sequence[tuple[int, dict[str, Any]]], how: How, timeout: float | None = None
+) -> list[tuple[dict[str, Any], bytes]]:
+    """Run some cases where this is called, and return their heads and lines.
+
+    A task cannot be ended from outside without its worker, so cases that may take so many seconds only are
+    run in a process of their own.
+    """
     cases = {number: Case.of_record(record) for number, record in chunk}
-    heads = {} if how.lines else {head.number: head for head in passing_of(cases)}
-    results = [Result(head, b"") for head in heads.values()]
-    results += [result_of(case, number, how) for number, case in cases.items() if number not in heads]
+    if timeout is None:
+        results = _here(cases, how)
+    else:
+        results = list(in_processes(cases, Plan((), how, timeout=timeout), _Unwatched())(list(cases)))
     return [(result.head.record(), result.line) for result in results]
+
+
+def _here(cases: dict[int, Case], how: How) -> list[Result]:
+    heads = {} if how.lines else {head.number: head for head in passing_of(cases)}
+    alone = [result_of(case, number, how) for number, case in cases.items() if number not in heads]
+    return [*(Result(head, b"") for head in heads.values()), *alone]
+
+
+class _Unwatched:
+    """Nobody watches a worker."""
+
+    def begin(self, summary: Summary) -> None:
+        """Show nothing."""
+
+    def finished(self, head: Head) -> None:
+        """Show nothing."""
+
+    def again(self, case: Case, reason: str) -> None:
+        """Show nothing."""
+
+    def tick(self) -> None:
+        """Show nothing."""
 
 
 def cluster(plan: Plan, address: str, watch: Watch) -> Executor:
@@ -65,10 +94,8 @@ def cluster(plan: Plan, address: str, watch: Watch) -> Executor:
     Raises
     ------
     UsageError
-        If the extra is not installed, or --timeout is asked for.
+        If the extra is not installed.
     """
-    if plan.timeout is not None:
-        raise UsageError("--timeout with --scheduler: a case on a cluster cannot be ended from here")
 
     def executor(numbers: Sequence[int]) -> Generator[Result, None, None]:
         client = _connected(address)
@@ -78,10 +105,10 @@ def cluster(plan: Plan, address: str, watch: Watch) -> Executor:
             wide = [(number, case) for number, case in zip(numbers, here, strict=True) if is_wide(case)]
             apart = {number for number, _ in wide}
             small = [(n, case) for n, case in zip(numbers, here, strict=True) if n not in apart]
-            with closing(_Run(client, address, plan.how, watch, deque(small)).results()) as results:
+            with closing(_Run(client, address, plan, watch, deque(small)).results()) as results:
                 yield from results
             for number, case in wide:
-                yield wide_result(client, case, number, plan.how)
+                yield wide_result(client, case, number, plan.how, plan.timeout)
                 watch.tick()
         finally:
             client.close()
@@ -143,7 +170,7 @@ class _Run:
 
     client: Any
     address: str
-    how: How
+    plan: Plan
     watch: Watch
     pending: deque[tuple[int, Case]]
     out: dict[Any, list[tuple[int, Case]]] = field(default_factory=dict)
@@ -186,7 +213,7 @@ class _Run:
 
     def _submit(self, chunk: list[tuple[int, Case]]) -> None:
         records = [(number, case.record()) for number, case in chunk]
-        future = self.client.submit(run_chunk, records, self.how, pure=False)
+        future = self.client.submit(run_chunk, records, self.plan.how, self.plan.timeout, pure=False)
         self.out[future] = chunk
         future.add_done_callback(self.back.put)
 

@@ -33,6 +33,11 @@ _TRIES = 2
 _TICK = 0.2  # seconds between two looks at the clock
 
 
+def too_late(timeout: float) -> str:
+    """Say that a case took longer than it may."""
+    return f"not done after {timeout:g} s (--timeout)"
+
+
 @dataclass(frozen=True)
 class Reply:
     """What a worker told of a case, or why it could not."""
@@ -179,8 +184,7 @@ class Pool:
             self._remove(worker, ready)
             number = worker.given.popleft()
             self.add(worker.given)
-            told = f"not done after {self.timeout:g} s (--timeout)"
-            yield Reply(number, lost=told, cause="timeout", seconds=now - worker.since)
+            yield Reply(number, lost=too_late(self.timeout), cause="timeout", seconds=now - worker.since)
 
     def _remove(self, worker: _Worker, ready: selectors.BaseSelector) -> int:
         ready.unregister(worker.replies)

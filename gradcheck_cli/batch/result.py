@@ -32,6 +32,10 @@ class Result:
         return cls(Head.of_document(found), to_line(found) if line else b"")
 
 
+class Late(SoftgradError):
+    """A case takes longer than it may."""
+
+
 @dataclass(frozen=True)
 class How:
     """How every case is run."""
@@ -62,6 +66,8 @@ def result_by(examine_it: Callable[[], Outcome], case: Case, number: int, how: H
 
             found["pictures"] = pictures_of(case)
         return Result.of(found, line=how.lines)
+    except Late as error:
+        told, cause = str(error), "timeout"
     except SoftgradError as error:
         told, cause = str(error), "input"
     except MemoryError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gradcheck_cli.batch import kinds
-from gradcheck_cli.batch.case import Case
+from gradcheck_cli.batch.case import Case, Cases
 from gradcheck_cli.batch.journal import Journal
 from gradcheck_cli.batch.pool import Pool, Reply
 from gradcheck_cli.batch.result import How, Result, failed, result_of
@@ -109,22 +109,27 @@ def _keep(result: Result, store: Store, summary: Summary) -> None:
 
 def local(plan: Plan, watch: Watch) -> Executor:
     """Return what runs cases in processes of this machine."""
+    return in_processes(plan.cases, plan, watch)
+
+
+def in_processes(cases: Cases, plan: Plan, watch: Watch) -> Executor:
+    """Return what runs cases in processes of this machine, as a plan has it that may have other cases."""
 
     def executor(numbers: Sequence[int]) -> Generator[Result, None, None]:
-        kinds.load(plan.cases[number].command for number in numbers)
-        tasks = _Tasks.of(plan, numbers)
+        kinds.load(cases[number].command for number in numbers)
+        tasks = _Tasks.of(cases, plan, numbers)
         pool = Pool(
             tasks.work,
             max(1, min(plan.jobs, len(numbers))),
             plan.timeout,
-            say=lambda number, reason: watch.again(plan.cases[number], reason),
+            say=lambda number, reason: watch.again(cases[number], reason),
             tick=watch.tick,
             again=lambda number: number >= 0,
         )
         with contextlib.closing(pool.run(tasks.numbers)) as replies:
             for reply in replies:
                 if reply.number >= 0:
-                    yield _result(plan.cases[reply.number], reply)
+                    yield _result(cases[reply.number], reply)
                     continue
                 done = tasks.heads(reply)
                 pool.add(tasks.left(reply.number, done))
@@ -138,18 +143,19 @@ def local(plan: Plan, watch: Watch) -> Executor:
 class _Tasks:
     """What the pool runs by number: cases, and below 0 the stacks that are tried first."""
 
-    plan: Plan
+    cases: Cases
+    how: How
     stacks: Sequence[Sequence[int]]
     apart: Sequence[int]
 
     @classmethod
-    def of(cls, plan: Plan, numbers: Sequence[int]) -> _Tasks:
+    def of(cls, cases: Cases, plan: Plan, numbers: Sequence[int]) -> _Tasks:
         """Return the tasks of these cases; a report of each case is made by a run of its own."""
         if plan.how.lines:
-            return cls(plan, (), numbers)
+            return cls(cases, plan.how, (), numbers)
         from gradcheck_cli.batch.stack import stacks  # noqa: PLC0415 - loads the engine
 
-        return cls(plan, *stacks(plan.cases, numbers, plan.jobs))
+        return cls(cases, plan.how, *stacks(cases, numbers, plan.jobs))
 
     @property
     def numbers(self) -> list[int]:
@@ -159,11 +165,11 @@ class _Tasks:
     def work(self, number: int) -> bytes:
         """Return what is told of a task: the heads of a stack, or the head and the line of a case."""
         if number >= 0:
-            result = result_of(self.plan.cases[number], number, self.plan.how)
+            result = result_of(self.cases[number], number, self.how)
             return json.dumps(result.head.record()).encode() + b"\n" + result.line
         from gradcheck_cli.batch.stack import passing  # noqa: PLC0415 - loaded before the fork
 
-        heads = passing([(each, self.plan.cases[each]) for each in self.stacks[number]])
+        heads = passing([(each, self.cases[each]) for each in self.stacks[number]])
         return json.dumps([head.record() for head in heads]).encode()
 
     def heads(self, reply: Reply) -> list[Head]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck_cli.audit import WHOLE, audit
-from gradcheck_cli.batch.case import Case
+from gradcheck_cli.batch.case import Case, Cases
 from gradcheck_cli.batch.kinds import reading_of, settings_of
 from gradcheck_cli.blocks import Grid, Room, work_out
 from gradcheck_cli.bounds import ACCEPTED
@@ -54,10 +54,6 @@ _USUAL = 16
 _DOUBTS = 3  # cases that cannot be stacked after which the others are hardly worth a try
 
 _FEW = 1 << 14  # entries of a case; a larger one has work of its own to do
-
-
-Cases = Sequence[Case] | Mapping[int, Case]
-"""Cases by their numbers."""
 
 
 def stacks(cases: Cases, numbers: Iterable[int], jobs: int) -> tuple[list[list[int]], list[int]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.kinds import KINDS, open_inputs, settings_of, with_settings
-from gradcheck_cli.batch.result import How, Result, result_by
+from gradcheck_cli.batch.pool import too_late
+from gradcheck_cli.batch.result import How, Late, Result, result_by
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.tensors import locate
 from gradcheck_cli.visible import visible
@@ -19,6 +21,8 @@ LARGE = 256 << 20
 """Bytes of logits from which a case is worth spreading."""
 
 _PARTS = 4  # for each thread of the workers
+
+_TICK = 0.02  # seconds between two looks at what is done
 
 Stamps = dict[str, tuple[int, int]]
 """By path, size and time of change of a file."""
@@ -61,22 +65,22 @@ def examine_part(record: dict[str, Any], stamps: Stamps, first: int, last: int) 
     return found
 
 
-def wide_result(client: Any, case: Case, number: int, how: How) -> Result:
-    """Return what a case comes to whose rows are worked on everywhere."""
-    return result_by(lambda: _outcome(client, case), case, number, how)
+def wide_result(client: Any, case: Case, number: int, how: How, timeout: float | None = None) -> Result:
+    """Return what a case comes to whose rows are worked on everywhere, for so many seconds at most."""
+    return result_by(lambda: _outcome(client, case, timeout), case, number, how)
 
 
-def _outcome(client: Any, case: Case) -> Any:
+def _outcome(client: Any, case: Case, timeout: float | None) -> Any:
     from gradcheck_cli.check import check  # noqa: PLC0415 - start-up
 
     settings = settings_of(case.command, dict(case.options))
     with contextlib.ExitStack() as opened:
         tensors, scalars = open_inputs(case, settings, opened)
-        outcome = check(tensors, scalars, settings, examiner=_examiner(client, case))
+        outcome = check(tensors, scalars, settings, examiner=_examiner(client, case, timeout))
     return with_settings(outcome, case)
 
 
-def _examiner(client: Any, case: Case) -> Callable[[Any, int], Any]:
+def _examiner(client: Any, case: Case, timeout: float | None) -> Callable[[Any, int], Any]:
     """Return what goes through the rows on the cluster, in place of processes of this machine."""
 
     def examine(order: Any, _: int) -> Any:
@@ -92,6 +96,7 @@ def _examiner(client: Any, case: Case) -> Callable[[Any, int], Any]:
             for first, last in pairwise(edges)
         ]
         try:
+            _wait(futures, timeout)
             found = [Examination.of_record(record) for record in client.gather(futures)]
         finally:
             client.cancel(futures, force=True)
@@ -101,6 +106,17 @@ def _examiner(client: Any, case: Case) -> Callable[[Any, int], Any]:
         return examination
 
     return examine
+
+
+def _wait(futures: list[Any], timeout: float | None) -> None:
+    """Wait for the parts of a case; those that are begun when the time is over run on for nothing."""
+    if timeout is None:
+        return
+    end = time.monotonic() + timeout
+    while not all(each.done() for each in futures):
+        if time.monotonic() >= end:
+            raise Late(too_late(timeout))
+        time.sleep(_TICK)
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

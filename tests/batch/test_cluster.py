@@ -18,10 +18,13 @@ from typing import Any
 import pytest
 
 from gradcheck_cli.batch import cluster as clusters
+from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.cluster import cluster, fingerprint
+from gradcheck_cli.batch.discover import Told, discover
+from gradcheck_cli.batch.result import How, Result, result_of
 from gradcheck_cli.batch.run import Plan, local, run
 from gradcheck_cli.batch.store import Store
-from gradcheck_cli.errors import SoftgradError, UsageError
+from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.summary import Head, Summary
 from tests.batch.conftest import make_case
 from tests.batch.test_run import Silent, timeless
@@ -104,8 +107,6 @@ def test_the_cluster_reports_what_this_machine_reports(plan: Plan, dask: Cluster
 def test_one_large_case_is_spread_by_rows_and_comes_to_the_same(
     plan: Plan, dask: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gradcheck_cli.batch.discover import Told, discover  # noqa: PLC0415 - for this test alone
-
     make_case(tmp_path / "large", "r_", 3, rows=200_000)
     make_case(tmp_path / "large", "w_", 4, rows=150_000, wrong=True)
     large = replace(plan, cases=discover([str(tmp_path / "large")], Told({}, {})).cases)
@@ -134,12 +135,43 @@ def test_another_softgrad_on_a_worker_is_refused(
         told(plan, cluster(plan, dask.address, Silent()), Silent())
 
 
-def test_no_scheduler_and_a_timeout_are_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_that_takes_too_long_is_ended_on_the_cluster_too(plan: Plan, dask: Cluster) -> None:
+    patient = replace(plan, timeout=60.0)
+    _, documents = told(plan, local(plan, Silent()), Silent())
+    assert told(plan, cluster(patient, dask.address, Silent()), Silent())[1] == documents
+    summary, _ = told(plan, cluster(replace(plan, timeout=1e-6), dask.address, Silent()), Silent())
+    assert (summary.done, summary.causes["timeout"]) == (9, 9)
+
+
+def test_only_the_case_that_hangs_is_lost_of_a_chunk(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(case: Case, number: int, how: How) -> Result:
+        if number == 4:
+            time.sleep(60)
+        return result_of(case, number, how)
+
+    monkeypatch.setattr("gradcheck_cli.batch.run.result_of", slow)
+    chunk = [(number, case.record()) for number, case in enumerate(plan.cases)]
+    heads = [head for head, _ in clusters.run_chunk(chunk, plan.how, 2.0)]
+    assert sorted(head["number"] for head in heads) == list(range(9))
+    assert [(head["number"], head["message"]) for head in heads if head["cause"] == "timeout"] == [
+        (4, "not done after 2 s (--timeout)")
+    ]
+
+
+def test_a_large_case_that_takes_too_long_is_given_up(
+    plan: Plan, dask: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_case(tmp_path / "large", "r_", 3, rows=200_000)
+    large = replace(plan, cases=discover([str(tmp_path / "large")], Told({}, {})).cases, timeout=1e-6)
+    monkeypatch.setattr("gradcheck_cli.batch.wide.LARGE", 1 << 20)
+    summary, (document,) = told(large, cluster(large, dask.address, Silent()), Silent())
+    assert (summary.causes["timeout"], document["error"]) == (1, "not done after 1e-06 s (--timeout)")
+
+
+def test_no_scheduler_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "_CONNECT", 0.3)
     with pytest.raises(SoftgradError, match="no Dask scheduler answers there"):
         told(plan, cluster(plan, "tcp://127.0.0.1:9", Silent()), Silent())
-    with pytest.raises(UsageError, match="--timeout with --scheduler"):
-        cluster(replace(plan, timeout=1.0), "tcp://127.0.0.1:9", Silent())
 
 
 def test_a_worker_that_is_killed_in_mid_run_costs_nothing(plan: Plan, dask: Cluster, tmp_path: Path) -> None:
