@@ -7,7 +7,6 @@ data could not have shown, and for no more.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.comparisons import Tolerance
@@ -15,6 +14,7 @@ from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Finding
 from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.workers import processors

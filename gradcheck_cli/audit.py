@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
 from gradcheck_cli.numeric.precision import FLOAT64
 from gradcheck_cli.numeric.softmax import DEEPEST
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 
 _FORWARD_ENTRIES = 1 << 13  # entries recomputed at most, but one whole row at least
 _MOVED_LOGITS = 1 << 18  # logits read for brute-force differences at most, but one entry at least

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.precision import BY_NAME
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows
 

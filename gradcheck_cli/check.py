@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.outcome import Check, Data, Outcome, Verdict
 from gradcheck_cli.problem import Problem, pose
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings, step_of
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged

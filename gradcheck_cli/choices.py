@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import (
     LAYER,
     RUNNING,

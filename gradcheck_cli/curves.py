@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Planes
 from gradcheck_cli.outcome import Curve
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.stencils import signs
 
 STEPS = tuple(10.0 ** (-k / 2.0) for k in range(2, 31))

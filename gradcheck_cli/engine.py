@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from gradcheck_cli.grades import SAMPLE
 from gradcheck_cli.losses import RowLosses
 from gradcheck_cli.numeric.precision import Precision
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
 from gradcheck_cli.walks import Task, Total, Walk, walk
 from gradcheck_cli.workers import Counter, FailedPiece, spread

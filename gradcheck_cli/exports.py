@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from gradcheck_cli.numeric.precision import (
     on_float16,
     on_float32,
 )
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Decimals, Rows
 
 Stored = np.ndarray[Any, np.dtype[Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gradcheck_cli.numeric.logarithms import REFERENCE, Arithmetic
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 
 
 class RowLoss:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.numeric.precision import BY_NAME, FLOAT32, Floats
 from gradcheck_cli.outcome import Outcome, Verdict
 from gradcheck_cli.problem import Problem, pose
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.rules import refused
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor, open_tensor

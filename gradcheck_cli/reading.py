@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from gradcheck_cli.errors import UsageError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import check_limits, option
 
 FILES = "How files are read"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import row_sum, vjp
+from gradcheck_cli.records import dataclass
 
 _SMALLEST = 2.0**-1000
 """Probabilities below this take no part in the chain: -y/a would overflow."""

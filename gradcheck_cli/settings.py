@@ -6,10 +6,11 @@ about an option is written a second time.
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, field, fields, replace
 from typing import Any
 
 from gradcheck_cli.errors import UsageError
+from gradcheck_cli.records import dataclass
 
 REDUCTIONS = ("mean", "sum", "none", "batch", "full")
 RULES = ("allclose", "assert_close", "gradcheck")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.numeric import hessian, methods, stencil
 from gradcheck_cli.numeric.methods import Method
 from gradcheck_cli.numeric.precision import Floats, Precision
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.self_checks import Difference
 
 DIRECTIONS = 8

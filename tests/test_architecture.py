@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gradcheck_cli"
 
 LAYERS = [
+    {"records"},
     {"errors", "visible"},
     {"workers"},
     {"settings", "outcome", "names"},

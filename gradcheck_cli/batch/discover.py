@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from gradcheck_cli.batch.case import Case, Found
@@ -16,6 +16,7 @@ from gradcheck_cli.batch.kinds import KINDS, kind_of, settings_of
 from gradcheck_cli.batch.manifest import read_manifest
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.names import split
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.visible import visible
 
 TENSORS = (".npy", ".csv", ".tsv", ".txt")

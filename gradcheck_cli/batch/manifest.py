@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NoReturn
 
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.kinds import KINDS, Kind, settings_of
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.reading import Reading
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.visible import visible
 
 LIMIT = 64 << 20

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from gradcheck_cli.batch.result import Result
 from gradcheck_cli.batch.run import shard_of
 from gradcheck_cli.batch.store import Store
 from gradcheck_cli.errors import InputError, UsageError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.report.document import SCHEMA
 from gradcheck_cli.report.single import alone
 from gradcheck_cli.summary import VERDICTS, Summary

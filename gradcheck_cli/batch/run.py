@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gradcheck_cli.batch import kinds
@@ -18,6 +17,7 @@ from gradcheck_cli.batch.pool import Pool, Reply
 from gradcheck_cli.batch.result import How, Result, failed, result_of
 from gradcheck_cli.batch.store import Store
 from gradcheck_cli.errors import UsageError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.summary import Head, Summary
 
 MOST_SHARDS = 1_000_000

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Verdict
 from gradcheck_cli.problem import PLANES, Problem, pose
 from gradcheck_cli.reading import Reading
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.report.sentence import PROVEN, tolerance_in, within
 from gradcheck_cli.settings import Settings

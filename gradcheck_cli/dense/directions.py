@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 import random
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from gradcheck_cli.findings import Finding, Look, Sides, compare
 from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.records import dataclass
 
 COUNT = 8
 

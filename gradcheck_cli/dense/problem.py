@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from gradcheck_cli.exports import Export, Scalar, identify
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.problem import pose as pose_check
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows, Tensor
 from gradcheck_cli.tensors.computed import computed
 

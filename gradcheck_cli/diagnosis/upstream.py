@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows
 
 _MOST_PARTS = 64  # micro-batches

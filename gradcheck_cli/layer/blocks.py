@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from gradcheck_cli.numeric.softmax import (
     shift,
     sums,
 )
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, undefined
 from gradcheck_cli.tensors import Rows
 from gradcheck_cli.visible import visible

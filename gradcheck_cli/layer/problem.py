@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.exports import Export, identify
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows, Tensor
 
 EXPORTS = ("grad", "probs", "log-probs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from gradcheck_cli.layer.problem import class_axis
 from gradcheck_cli.numeric.jacobian import SoftmaxRow
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link, UndefinedRow
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import undefined
 from gradcheck_cli.tensors import Rows, Tensor
 

@@ -10,7 +10,6 @@ so a true difference of the loss costs O(1) per entry and has no cancellation of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from gradcheck_cli.numeric import methods
 from gradcheck_cli.numeric.cross_entropy import Loss, Point, plain_loss, subtract_targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link, Planes
+from gradcheck_cli.records import dataclass
 
 STEP = 2.0**-26
 """Step of the rank-one difference. Its rounding error does not grow as h shrinks, because expm1(h) and

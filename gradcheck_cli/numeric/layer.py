@@ -17,13 +17,14 @@ exactly: (f S + t_j w_j E) / (S + w_j E) - f for weights w = a S, and log S' - l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
 from gradcheck_cli.numeric.methods import Change
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link, Planes, Sums, row_sum
+from gradcheck_cli.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from gradcheck_cli.numeric.half import native_exponent
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import Link, Planes, Sums
+from gradcheck_cli.records import dataclass
 
 
 @dataclass(frozen=True)

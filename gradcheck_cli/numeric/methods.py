@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 Change = Callable[[float | complex], Floats]
 """What a step does to the function: tau to phi(tau) - phi(0), entry by entry."""

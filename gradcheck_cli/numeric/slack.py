@@ -20,7 +20,7 @@ The cancellation in t - <t, a> is in `fixed`: it is absolute in sum |t_k| a_k, a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from gradcheck_cli.numeric.layer import LayerPoint
 from gradcheck_cli.numeric.precision import FLOAT32, FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.ruler import FIFTH_DERIVATIVE_MAX
 from gradcheck_cli.numeric.softmax import DEEPEST, Planes
+from gradcheck_cli.records import dataclass
 
 _DEEP = 104.0  # deeper entries are 0 in float32
 

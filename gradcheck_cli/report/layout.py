@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len
+
+from gradcheck_cli.records import dataclass
 
 GAP = "  "
 DOTS = "..."

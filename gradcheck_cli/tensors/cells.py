@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import NoReturn
 
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.visible import visible
 
 CELL_LIMIT = 4096

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.dtypes import float8_values, is_float8
 
 Array = np.ndarray[Any, np.dtype[Any]]

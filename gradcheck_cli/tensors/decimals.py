@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from gradcheck_cli.records import dataclass
 
 EXACT = 17  # significant digits that tell any two doubles apart
 SLICE = 1 << 18  # bytes looked at together: the masks stay in the cache

@@ -8,9 +8,9 @@ are refused. Sources: APPNOTE.TXT 6.3.10, sections 4.3 to 4.5.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NoReturn
 
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.source import Source
 from gradcheck_cli.visible import visible
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.source import Source
 
 BITS = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.cells import CELL_LIMIT, INTEGER, MISSING, NUMBER, Grid, fault_of, split
 from gradcheck_cli.visible import visible
 

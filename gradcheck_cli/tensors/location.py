@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from gradcheck_cli.records import dataclass
 
 STANDARD_INPUT = "-"
 

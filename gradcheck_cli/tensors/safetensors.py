@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from gradcheck_cli.reading import Reading
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.dtypes import UNJUDGED, checked, kind_of, reinterpreted
 from gradcheck_cli.tensors.source import Source
 from gradcheck_cli.tensors.tensor import Tensor

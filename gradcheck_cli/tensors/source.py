@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 import numpy as np
 
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.visible import visible
 
 _REASONS = {

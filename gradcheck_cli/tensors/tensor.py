@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors.decimals import Decimals
 from gradcheck_cli.tensors.source import Source, read_into
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gradcheck_cli.diagnosis.pulled.cores import right
 from gradcheck_cli.diagnosis.pulled.piece import Layer, Pulled, sighted, stored
 from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT16, FLOAT32, Floats
 from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows, Tensor
 
 _COPIES = range(2, 65)

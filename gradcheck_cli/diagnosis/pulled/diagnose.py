@@ -6,7 +6,6 @@ A few rows -> the guesses that one factor brings in line with them -> one walk o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError, SoftgradError
 from gradcheck_cli.layer.blocks import room_of
 from gradcheck_cli.outcome import Diagnosis, Fact
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _MOST_ROWS, _ENTRIES = 24, 1 << 17  # of the rows that are looked at first
