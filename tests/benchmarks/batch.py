@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.batch [CASES]
 
-Everything is measured in one run: the same files in one process, in all processes, and, where distributed is
-installed, on two workers of a Dask cluster on this machine.
+Everything is measured in one run: the same files in one process, for the verdicts alone and for a report, in all
+processes, and, where distributed is installed, on two workers of a Dask cluster on this machine.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def main(cases: int) -> None:
         _, few = run("batch", str(top / "few"), "--jobs", "1", "-qq")
         alone, many = run("batch", str(top / "many"), "--jobs", "1", "-qq")
         print(f"one process: {alone / cases * 1e3:.2f} ms a case")
+        told, _ = run("batch", str(top / "many"), "--jobs", "1", "-qq", "--report", f"jsonl={top / 'report'}")
+        print(f"with everything about each case in a report: {told / cases * 1e3:.2f} ms a case")
         print(f"peak memory: {few:.0f} MiB with {cases // 10:,} cases, {many:.0f} MiB with {cases:,}")
         both, _ = run("batch", str(top / "many"), "--jobs", "2", "-qq")
         print(f"two processes: {2 * both / cases * 1e3:.2f} ms a case and process")
