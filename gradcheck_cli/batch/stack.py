@@ -155,7 +155,10 @@ def _passing(pile: list[_Loaded], settings: Settings, reading: Reading) -> list[
             stacked = _Stack.of(pile, first, alone, settings)
             if stacked is None:
                 return []
-            margins = _margins(stacked.posed(opened), settings)
+            seed = (
+                f"{settings.seed} {'/'.join(pile[0].case.name.split('/')[-2:])}"  # other rows in each stack
+            )
+            margins = _margins(stacked.posed(opened), settings, seed)
         except SoftgradError:
             return []
     return [] if margins is None else stacked.heads(margins, settings)
@@ -185,7 +188,7 @@ class _Stack:
         numbers = {}
         for role, tensor in first.items():
             found = numbers_of(tensor, [each.files[role] for each in pile])
-            if found is None or (role == "labels" and found.dtype.kind != "i"):
+            if found is None or (role == "labels" and found.dtype.kind not in "iu"):
                 return None
             numbers[role] = found
         labels = numbers["labels"].reshape(len(pile), -1)
@@ -263,7 +266,7 @@ def _on_grid(numbers: NDArray[Any], export: Export) -> Flags:
     return np.array([grid_of(container, [each]) is export.grid for each in numbers])
 
 
-def _margins(problem: Problem, settings: Settings) -> dict[str, Floats] | None:
+def _margins(problem: Problem, settings: Settings, seed: str) -> dict[str, Floats] | None:
     """Return by export the worst margin of each row: (rows,); None if softgrad's own checks leave a doubt."""
     comparisons = comparisons_for(problem, Tolerance.asked(settings.rtol, settings.atol))
     tallies = {each.name: Tally(None, 0) for each in comparisons}
@@ -282,7 +285,7 @@ def _margins(problem: Problem, settings: Settings) -> dict[str, Floats] | None:
                     margins[name][tile.start : tile.stop] = tile.plane(room.work).max(axis=1)
         for name, judge in judges:
             judge.end(tallies[name])
-    sample = audit(problem, settings.seed, 0, WHOLE)
+    sample = audit(problem, seed, 0, WHOLE)
     own = [tally.finding for name, tally in tallies.items() if name not in margins]
     if not all(_sure(each) for each in (*own, sample.forward, sample.differences)):
         return None

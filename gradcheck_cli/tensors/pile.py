@@ -20,7 +20,7 @@ from gradcheck_cli.tensors.npy import MAGIC, Npy
 from gradcheck_cli.tensors.source import open_source
 from gradcheck_cli.tensors.tensor import Tensor
 
-LARGEST = 1 << 16
+LARGEST = 1 << 15
 """Bytes of a small file."""
 
 

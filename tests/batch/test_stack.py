@@ -147,6 +147,15 @@ def test_the_type_and_the_number_of_classes_change_nothing(tmp_path: Path, dtype
     assert heads == alone
 
 
+@pytest.mark.parametrize("labels", [np.uint8, np.int16, np.dtype(">u8")], ids=str)
+def test_labels_may_be_whole_numbers_of_any_type(tmp_path: Path, labels: Any) -> None:
+    for number in range(LEAST):
+        case = plain(3 * number + 1, Settings(), ["grad"])
+        write(tmp_path, f"c{number}", case | {"labels": case["labels"].astype(labels)})
+    heads, alone = told(tmp_path)
+    assert heads == alone
+
+
 @pytest.mark.parametrize("shape", [(3,), (4, 3, 5), (2, 3, 2, 2)])
 def test_logits_of_any_shape_are_stacked_along_a_new_axis(tmp_path: Path, shape: tuple[int, ...]) -> None:
     axis = min(1, len(shape) - 1)

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.batch [CASES]
 
-Everything is measured in one run: the same files in one process, for the verdicts alone and for a report, in all
-processes, and, where distributed is installed, on two workers of a Dask cluster on this machine.
+Everything is measured in one run: the same files in one process, for the verdicts alone and for a report, in
+all processes, and, where distributed is installed, on two workers of a Dask cluster on this machine.
 """
 
 from __future__ import annotations
