@@ -200,6 +200,17 @@ def test_a_wrong_ruler_leaves_every_case_to_a_run_of_its_own(
     assert told(tmp_path)[0] == []
 
 
+def test_a_bug_in_a_stack_is_told_by_the_runs_that_follow(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("gradcheck_cli.batch.stack.pose", broken)
+    assert passing_of(dict(enumerate(plan.cases))) == []
+    assert dict(outcome(plan)[0].counts) == {"pass": 7, "fail": 1, "error": 1}
+
+
 def test_stacks_have_every_case_once_and_are_shared_among_the_processes() -> None:
     files = (("logits", "a"), ("labels", "b"), ("grad", "c"))
     cases = [Case(str(n), "check", files, (("reduction", "sum"),) * (n % 2)) for n in range(1000)]
