@@ -27,6 +27,10 @@ else:
 
 def _made(cls: type[Any], eq: bool, kw_only: bool) -> Any:  # noqa: FBT001 - of the decorator
     cls.__doc__ = cls.__doc__ or cls.__name__  # dataclasses would work out a signature
+    if any(
+        map(dataclasses.is_dataclass, cls.__mro__[1:])
+    ):  # few: they may stand on one that is not made here
+        return dataclasses.dataclass(frozen=True, eq=eq, kw_only=kw_only)(cls)
     made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
     of = dataclasses.fields(made)
     made.__dataclass_params__.frozen = True

@@ -104,6 +104,20 @@ def test_a_record_is_a_frozen_dataclass(kind: int) -> None:
     assert getattr(record, name) == 1
 
 
+@pytest.mark.parametrize("below", [OURS[0], THEIRS[0]])
+def test_a_record_may_stand_on_another(below: Any) -> None:
+    @records.dataclass(frozen=True)
+    class Above(below):  # type: ignore[misc]
+        fourth: int = 4
+
+    record: Any = Above(1, fourth=5)
+    assert dataclasses.asdict(record) == {"first": 1, "second": "two", "third": (), "silent": 0, "fourth": 5}
+    assert record == Above(1, "two", (), 9, 5)
+    assert record != Above(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.first = 2
+
+
 def test_a_record_can_travel() -> None:
     from gradcheck_cli.summary import Head  # noqa: PLC0415 - one that does
 
