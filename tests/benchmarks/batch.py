@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,29 @@ def write(folder: Path, cases: int) -> None:
             np.save(folder / f"{number:05}_{name}.npy", array)
 
 
-def run(*words: str) -> tuple[float, float]:
-    """Run a command; return its seconds and the peak memory of this process's children so far, in MiB."""
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Cost:
+    """What a run of a command took."""
+
+    seconds: float
+    processor: float  # seconds of processor time, which other people's work does not lengthen
+    memory: float  # peak of all runs so far, in MiB
+
+    def each(self, cases: int, processes: int = 1) -> str:
+        """Say what a case took."""
+        wall, own = (1e3 * processes * seconds / cases for seconds in (self.seconds, self.processor))
+        return f"{wall:.2f} ms a case ({own / processes:.2f} ms of processor time)"
+
+
+def run(*words: str) -> Cost:
+    """Run a command; return what it took."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(time.perf_counter() - began, own, after.ru_maxrss / 1024)
 
 
 @contextmanager
@@ -78,18 +95,20 @@ def main(cases: int) -> None:
         top = Path(name)
         write(top / "few", max(1, cases // 10))
         write(top / "many", cases)
-        _, few = run("batch", str(top / "few"), "--jobs", "1", "-qq")
-        alone, many = run("batch", str(top / "many"), "--jobs", "1", "-qq")
-        print(f"one process: {alone / cases * 1e3:.2f} ms a case")
-        told, _ = run("batch", str(top / "many"), "--jobs", "1", "-qq", "--report", f"jsonl={top / 'report'}")
-        print(f"with everything about each case in a report: {told / cases * 1e3:.2f} ms a case")
-        print(f"peak memory: {few:.0f} MiB with {cases // 10:,} cases, {many:.0f} MiB with {cases:,}")
-        both, _ = run("batch", str(top / "many"), "--jobs", "2", "-qq")
-        print(f"two processes: {2 * both / cases * 1e3:.2f} ms a case and process")
+        few = run("batch", str(top / "few"), "--jobs", "1", "-qq")
+        many = run("batch", str(top / "many"), "--jobs", "1", "-qq")
+        print(f"one process: {many.each(cases)}")
+        print(
+            f"peak memory: {few.memory:.0f} MiB with {cases // 10:,} cases, {many.memory:.0f} with {cases:,}"
+        )
+        told = run("batch", str(top / "many"), "--jobs", "1", "-qq", "--report", f"jsonl={top / 'report'}")
+        print(f"one process, with all about each case in a report: {told.each(cases)}")
+        both = run("batch", str(top / "many"), "--jobs", "2", "-qq")
+        print(f"two processes: {both.each(cases, 2)}")
         with cluster(top) as address:
             if address is not None:
-                far, _ = run("batch", str(top / "many"), "--scheduler", address, "-qq")
-                print(f"two workers of a cluster: {far / both:.2f} times the two processes")
+                far = run("batch", str(top / "many"), "--scheduler", address, "-qq")
+                print(f"two workers of a cluster: {far.seconds / both.seconds:.2f} times the two processes")
 
 
 if __name__ == "__main__":
