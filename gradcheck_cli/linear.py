@@ -14,11 +14,11 @@ from gradcheck_cli.check import OWN
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.dense.directions import COUNT, Directions
-from gradcheck_cli.dense.judging import LinearTask, comparisons_for
+from gradcheck_cli.dense.judging import LinearOrder, LinearTask, comparisons_for
 from gradcheck_cli.dense.problem import LinearProblem, posed
 from gradcheck_cli.dense.rows import Stretches
 from gradcheck_cli.dense.weights import WeightOrder, sampled
-from gradcheck_cli.engine import Order, Progress, examine, silent
+from gradcheck_cli.engine import Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
@@ -99,7 +99,8 @@ def _examined(
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
     head, processes = problem.head, settings.threads or processors()
     comparisons = comparisons_for(problem, tolerance)
-    of_rows = Order(LinearTask(head, comparisons, None, Grid.of(head)), settings.top, settings.seed, progress)
+    task = LinearTask(head, comparisons, None, Grid.of(head).single)
+    of_rows = LinearOrder(task, settings.top, settings.seed, progress, features=problem.features)
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
     stretches = Stretches(problem, summed)
     directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None

@@ -17,6 +17,7 @@ A z-loss adds zeta to s Q, and what is left out of its square is z t^2 / 2, belo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,9 +37,9 @@ _BENT = 0.8
 """sup |d sech^2(x)/dx| = 0.77: by how much the slope of a softcap moves with its argument."""
 
 
-def dot_error(u: Precision, terms: int) -> float:
-    """Return the relative error of an inner product, to sum |x||w|: gamma of the terms and two roundings."""
-    n = (terms + 2.0) * u.unit
+def dot_error(u: Precision, sigma: float) -> float:
+    """Return the relative error of an inner product, to sum |x||w|: gamma of sigma and three roundings."""
+    n = (sigma + 3.0) * u.unit
     return n / (1.0 - n) if n < 1.0 else math.inf
 
 
@@ -142,14 +143,33 @@ def bent_column_difference(at: Point, planes: Planes, pull: Floats, x: Floats, s
     return total
 
 
-def input_differences(at: Point, a: Floats, pull: Floats, w: Floats, steps: Floats) -> Floats:
-    """Return dE/dx by central differences: w (D, K), steps (D,) to (n, D); no softcap."""
-    moved = w * steps[:, None]
-    up, down = a @ np.expm1(moved).T, a @ np.expm1(-moved).T
-    ratio: Floats = np.log1p((up - down) / (1.0 + down))
+@dataclass(frozen=True, eq=False)
+class InputMoves:
+    """What moving each input up and down by its step does to the exponentials of the classes: (D, K)."""
+
+    w: Floats
+    steps: Floats  # (D,)
+    down: Floats  # E(-t)
+    span: Floats  # E(t) - E(-t)
+
+    @classmethod
+    def of(cls, w: Floats, steps: Floats) -> InputMoves:
+        """Return the moves of the inputs of a weight."""
+        down = np.multiply(w, -steps[:, None])
+        span = -2.0 * np.sinh(down)
+        return cls(w, steps, np.expm1(down, out=down), span)
+
+
+def input_differences(at: Point, a: Floats, pull: Floats, by: InputMoves) -> Floats:
+    """Return dE/dx by central differences: (n, D); no softcap."""
+    ratio: Floats = a @ by.span.T
+    below = a @ by.down.T
+    below += 1.0
+    ratio /= below
+    np.log1p(ratio, out=ratio)
     ratio *= at.coefficient[:, None]
-    ratio /= 2.0 * steps
-    ratio -= pull @ w.T
+    ratio /= 2.0 * by.steps
+    ratio -= pull @ by.w.T
     return ratio
 
 
