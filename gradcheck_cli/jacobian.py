@@ -18,10 +18,10 @@ from gradcheck_cli.errors import UsageError
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.matrix.judging import (
     Entrywise,
+    ExportedMatrix,
     MatrixOrder,
     audit,
     forward,
-    judged_export,
     own_checks,
 )
 from gradcheck_cli.matrix.problem import MatrixProblem, pose
@@ -80,9 +80,9 @@ def jacobian(
             f"entries; it is written for at most {WRITABLE:,} classes, and the table shows the likeliest"
         )
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
-    checks = own_checks(problem)
+    checks: tuple[Entrywise | ExportedMatrix, ...] = own_checks(problem)
     if problem.export is not None:
-        checks = (*checks, judged_export(problem, problem.export, tolerance))
+        checks = (*checks, ExportedMatrix(problem, problem.export, tolerance))
     order = MatrixOrder(problem, checks, settings.top, Grid.of(problem), progress)
     found = examine(order, settings.threads or processors()).findings
     own = _own(problem, found, settings)
@@ -155,7 +155,7 @@ def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool)
     else:
         chosen = np.arange(count)
     difference, *_ = own_checks(problem)
-    export = None if problem.export is None else judged_export(problem, problem.export, tolerance)
+    export = None if problem.export is None else ExportedMatrix(problem, problem.export, tolerance)
     picked = [_row(problem, int(k), chosen, (difference, export)) for k in chosen]
     analytic, differences, allowed, *theirs = np.array(picked).swapaxes(0, 1)
     error = np.abs(differences - analytic)
@@ -163,15 +163,14 @@ def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool)
 
 
 def _row(
-    problem: MatrixProblem, k: int, chosen: Indices, checks: tuple[Entrywise, Entrywise | None]
+    problem: MatrixProblem, k: int, chosen: Indices, checks: tuple[Entrywise, ExportedMatrix | None]
 ) -> list[Floats]:
     """Return the chosen entries of a row: right, by difference, the bound; and of the export, if any."""
     rows = range(k, k + 1)
     right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
     difference, export = checks
-    planes = [right]
-    for each in (difference, export):
-        if each is not None:
-            got = each.got(rows)
-            planes += [got, each.allowed(rows, right, got)]
+    planes = [right, difference.got(rows), difference.allowed(rows, right)]
+    if export is not None:
+        got = export.got(rows)
+        planes += [got, export.allowed(rows, right, got)]
     return [plane[0, chosen] for plane in planes]

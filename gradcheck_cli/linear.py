@@ -74,10 +74,20 @@ def linear(
             data=_data(problem),
             checks=(*own, *exported),
             seconds=time.perf_counter() - began,
-            warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
+            warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem)),
             diagnosis=diagnosis,
             facts=facts,
         )
+
+
+def _sums(problem: LinearProblem) -> dict[str, tuple[int, str]]:
+    """Return how many terms are added up on the way to each export, and what they are."""
+    examples, features, classes = problem.rows, problem.features, problem.classes
+    logits = f"{features:,} inputs"
+    of_rows = max(features, classes), f"{logits} or {classes:,} classes"
+    of_all = max(examples, *of_rows[:1]), f"{examples:,} examples, {of_rows[1]}"
+    found = {"logits": (features, logits), "grad": of_rows, "grad-inputs": of_rows}
+    return found | {"grad-weight": of_all, "grad-bias": of_all}
 
 
 def _diagnosed(

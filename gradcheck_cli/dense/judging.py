@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Tile
-from gradcheck_cli.bounds import ACCEPTED, add_storage
 from gradcheck_cli.comparisons import Comparison, Judge, Tolerance
 from gradcheck_cli.dense.problem import LinearProblem
-from gradcheck_cli.dense.rows import LOOSEST, Stretch, leeway_of, logits_share, stretch
+from gradcheck_cli.dense.rows import Stretch, leeway_of, logits_share, stretch
 from gradcheck_cli.engine import Order
-from gradcheck_cli.exports import Export, rounding
-from gradcheck_cli.findings import Sides, Tally, compare
-from gradcheck_cli.grades import ARITHMETIC, SAMPLE, tightest
+from gradcheck_cli.exports import Export
+from gradcheck_cli.findings import Sides, Tally
+from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.judging import Explanations, compare_rows, judge_rows, stored
 from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
 from gradcheck_cli.numeric.models import Model
@@ -80,7 +80,7 @@ class RowsOf:
         """Compare a tile's rows."""
         got = np.empty((len(tile.planes.rows), self.width))
         expected, allowed = self.fill(tile, got)
-        compare_plane(tally, tile.start, Sides(got, expected, allowed))
+        compare_rows(tally, tile.start, Sides(got, expected, allowed))
 
     def end(self, tally: Tally) -> None:
         """Every row has been seen."""
@@ -113,64 +113,16 @@ class ExportOf:
         expected, leeway = self.right(tile)
         got = np.empty_like(expected)
         self.export.rows.read(tile.start, tile.stop, got)
-        compare_export(tally, tile.start, (got, expected), self.export, self.tolerance or leeway)
+        values = got, expected
+        judge_rows(tally, tile.start, values, self.tolerance or explained(values, self.export, leeway))
 
     def end(self, tally: Tally) -> None:
         """Every row has been seen."""
 
 
-def compare_plane(tally: Tally, start: int, sides: Sides) -> Floats:
-    """Compare rows from `start` on, and return their errors."""
-    width = sides.got.shape[1]
-
-    def place(position: int) -> tuple[int, int]:
-        row, column = divmod(position, width)
-        return start + row, column
-
-    tally.count_ulps(start, sides.got, sides.expected)
-    error = np.empty_like(sides.got)
-    tally.add(compare(sides, tally.look(place), error, np.empty_like(sides.got)))
-    return error
-
-
-def compare_export(
-    tally: Tally, start: int, values: tuple[Floats, Floats], export: Export, by: Tolerance | Leeway
-) -> None:
-    """Compare an export's rows from `start` on with what is right, and note by which model they are."""
-    got, expected = values
-    if isinstance(by, Tolerance):
-        tally.needs(Model.NONE)
-        compare_plane(tally, start, Sides(got, expected, by.spread(expected, np.empty_like(got))))
-        return
-
-    def spread(model: Model) -> Floats:
-        leeway = by(model)
-        if model is Model.CORRECTLY_ROUNDED:
-            leeway += export.compute.unit * (np.abs(expected) + leeway)
-        return stored(leeway, expected, got, export)
-
-    failing = tally.finding.failing
-    error = compare_plane(tally, start, Sides(got, expected, spread(LOOSEST)))
-    tally.needs(export.finest)
-    if tally.finding.failing > failing:
-        tally.needs(Model.NONE)
-        return
-    ways = (*ARITHMETIC, ACCEPTED) if export.native is None else (*ARITHMETIC, ACCEPTED, LOOSEST)
-    tally.needs(tightest(tally.model, ways, lambda model: bool((error <= spread(model)).all())))
-
-
-def stored(allowed: Floats, expected: Floats, got: Floats, export: Export) -> Floats:
-    """Return the allowance after storage and printing."""
-    relative, absolute = rounding(export.decimals)
-    size = np.where(np.isinf(expected), 0.0, np.abs(expected))
-    if export.grid is not export.compute and not export.grid.half:
-        allowed = allowed * (1.0 + export.grid.unit)
-        allowed += export.grid.unit * size + export.grid.smallest_subnormal
-    add_storage(allowed, np.where(np.isinf(expected), 0.0, expected), export, size.copy())
-    allowed += relative * size + absolute + 4.0 * export.compute.smallest_normal
-    if export.flushes:
-        np.maximum(allowed, export.grid.smallest_normal, out=allowed, where=got == 0.0)
-    return allowed
+def explained(values: tuple[Floats, Floats], export: Export, leeway: Leeway) -> Explanations:
+    """Return what entries may be off by once stored, given what was got and what is right."""
+    return Explanations(export, lambda model: stored(leeway(model), values[1], values[0], export, model))
 
 
 def comparisons_for(problem: LinearProblem, tolerance: Tolerance | None) -> tuple[Comparison, ...]:

@@ -12,16 +12,13 @@ from gradcheck_cli.blocks import Grid, Room, Tile, work_out
 from gradcheck_cli.bounds import ACCEPTED, exported_error, reference_error
 from gradcheck_cli.dense.problem import LinearProblem
 from gradcheck_cli.exports import Export
+from gradcheck_cli.judging import LOOSEST
 from gradcheck_cli.numeric import half, linear
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import Planes
-
-LOOSEST = Model.NATIVE_HALF
-"""The loosest model that is accepted; of an export that is none of 16 bits it allows what a rounded
-logsumexp does."""
 
 _KEPT = 1 << 25
 """Numbers that are kept rather than worked out for every group of inputs: 256 MiB."""

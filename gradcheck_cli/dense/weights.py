@@ -14,12 +14,13 @@ import numpy as np
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.dense.directions import Directions
-from gradcheck_cli.dense.judging import compare_export, compare_plane
+from gradcheck_cli.dense.judging import explained
 from gradcheck_cli.dense.problem import LinearProblem
-from gradcheck_cli.dense.rows import LOOSEST, Stretch, Stretches
+from gradcheck_cli.dense.rows import Stretch, Stretches
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
 from gradcheck_cli.findings import Finding, Sides
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.judging import LOOSEST, compare_rows, judge_rows
 from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
 from gradcheck_cli.numeric.models import Model
@@ -120,12 +121,13 @@ class WeightOrder:
         for first, moved in sums.runs():
             numbers = slice(sums.moved[first], sums.moved[first] + moved)
             sides = Sides(sums.differences[first : first + moved], sums.right[numbers], sums.own[numbers])
-            compare_plane(tally, start + numbers.start, sides)
+            compare_rows(tally, start + numbers.start, sides)
         if export is not None:
             got = np.empty_like(sums.right)
             export.rows.read(start, start + len(got), got)
-            tally = tallies[export.name]
-            compare_export(tally, start, (got, sums.right), export, self.tolerance or sums.leeway)
+            values = got, sums.right
+            by = self.tolerance or explained(values, export, sums.leeway)
+            judge_rows(tallies[export.name], start, values, by)
 
 
 class _Sums:
