@@ -18,6 +18,7 @@ from gradcheck_cli.cli.options import (
     settings_options,
 )
 from gradcheck_cli.cli.typed import (
+    Roles,
     handed_in,
     manner_of,
     opened_as,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 EXPORTED = "What was exported"
 JUDGED = ("jacobian",)
-PLACES = ("logits",)
+ROLES = Roles("jacobian", ("logits",), JUDGED)
 
 EPILOG = """\b
 Examples:
@@ -58,10 +59,10 @@ def jacobian(logits: str, *, form: str, quiet: int, verbose: bool, color: str, *
 
     Its entries are a_j (1 - a_j) on the diagonal and -a_k a_j off it. Each is held against finite
     differences of the softmax, against the column form (e_k - a) a_k, and, since it is the Hessian of
-    logsumexp, against second differences of that. NPY, NPZ, safetensors or text, found by content.
+    logsumexp, against second differences of that. NPY, NPZ, safetensors or text, found by content; of a
+    bundle with logits and jacobian both are taken.
     """
     files = {"logits": logits} | handed_in(JUDGED, typed)
-    refuse_idle(typed, judged="jacobian" in files)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     outcome = _checked(files, MatrixSettings(**typed), reading, whole=form in ("csv", "json", "jsonl"))
@@ -75,6 +76,7 @@ def _checked(files: dict[str, str], settings: MatrixSettings, reading: Reading, 
     from gradcheck_cli.jacobian import jacobian as examine  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
-        tensors = opened_as(files, PLACES, reading, opened)
+        tensors = opened_as(files, ROLES, reading, opened)
+        refuse_idle(vars(settings), judged="jacobian" in tensors)
         outcome = examine(tensors, settings, bar, whole=whole)
     return replace(outcome, settings=outcome.settings | reading.in_force())
