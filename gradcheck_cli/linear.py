@@ -13,6 +13,7 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.check import OWN
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.audit import Extent
 from gradcheck_cli.dense.directions import COUNT, Directions
 from gradcheck_cli.dense.judging import LinearOrder, LinearTask, comparisons_for
 from gradcheck_cli.dense.problem import LinearProblem, posed
@@ -114,7 +115,9 @@ def _examined(
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
     stretches = Stretches(problem, summed)
     directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None
-    of_weight = WeightOrder(problem, stretches, differenced, directions, tolerance, settings.top, progress)
+    of_weight = WeightOrder(
+        problem, stretches, differenced, directions, tolerance, settings.top, settings.seed, progress
+    )
     found = examine(of_rows, processes).findings | examine(of_weight, processes).findings
     if directions is not None:
         found["directions"] = directions.compared(problem, stretches, settings.top)
@@ -158,6 +161,11 @@ def _own(
             coverage="every entry" if every else part,
         ),
         *directions,
+        judged(
+            "weight-audit", found["weight-audit"], _in_weight(problem),
+            tolerance="five-point truncation and the rounding of whole-row losses",
+            coverage=Extent.of(problem).words(problem, seed),
+        ),
         judged("bias-difference", found["bias-difference"], _in_bias, tolerance=_ROUNDING),
         judged("inputs-difference", found["inputs-difference"], _at(problem.inputs), tolerance=_ROUNDING),
     ]  # fmt: skip

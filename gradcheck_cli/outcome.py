@@ -86,6 +86,7 @@ SELF_CHECKS = (
     "forward", "difference", "audit", "chain", "columns", "symmetry", "hessian", "invariants",
     "whole-row-forward", "whole-row-central", "forward-difference", "central", "complex", "richardson",
     "directional", "weight-difference", "bias-difference", "inputs-difference", "directions",
+    "weight-audit",
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,20 +77,26 @@ class Stretches:
         self.problem = problem
         self._grid = Grid.of(problem.head)
         numbers = problem.rows * (problem.features + (6 + 3 * len(judged)) * problem.classes)
-        self._kept = tuple(self._work()) if numbers <= _KEPT else None
+        self._kept = tuple(self._work(range(self._grid.blocks))) if numbers <= _KEPT else None
         for each in self._kept or ():  # before processes are forked, so that they share it
             for export in judged:
                 each.leeway(problem, export, problem.rows)
 
     def __iter__(self) -> Iterator[Stretch]:
         """Yield every stretch, in order; valid until the next where they are not kept."""
-        return self._work() if self._kept is None else iter(self._kept)
+        return self.of_blocks(range(self._grid.blocks))
 
-    def _work(self) -> Iterator[Stretch]:
+    def of_blocks(self, numbers: Container[int]) -> Iterator[Stretch]:
+        """Yield the stretches of some blocks of rows, likewise."""
+        if self._kept is not None:
+            return (each for each in self._kept if each.start // self._grid.block in numbers)
+        return self._work(numbers)
+
+    def _work(self, numbers: Container[int]) -> Iterator[Stretch]:
         head, grid = self.problem.head, self._grid
         room = Room.of(head, grid, depth=True)
         with np.errstate(all="ignore"):
-            for number in range(grid.blocks):
+            for number in filter(numbers.__contains__, range(grid.blocks)):
                 block = work_out(head, grid.rows_of(number), grid, room)
                 for tile in block.tiles():
                     yield stretch(self.problem, tile)

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.audit import audit
 from gradcheck_cli.dense.directions import Directions
 from gradcheck_cli.dense.judging import explained
 from gradcheck_cli.dense.problem import LinearProblem
@@ -52,6 +53,7 @@ class WeightOrder:
     directions: Directions | None  # along which the others are
     tolerance: Tolerance | None
     top: int
+    seed: int
     progress: Progress = silent
 
     @property
@@ -84,12 +86,12 @@ class WeightOrder:
 
     @property
     def asides(self) -> tuple[str, ...]:
-        """Return that there is nothing beside the rows."""
-        return ()
+        """Return the check that is made on a sample."""
+        return ("weight-audit",)
 
     def aside(self) -> dict[str, Finding]:
-        """Return nothing."""
-        return {}
+        """Return what moving a few weights shows."""
+        return {"weight-audit": audit(self.problem, self.stretches, self.seed, self.top)}
 
     def walk(self, tallies: Tallies) -> Walk:
         """Return what puts rows through the comparisons."""

@@ -42,7 +42,7 @@ def _tensors() -> dict[str, dict[str, Array]]:
     }
 
 
-def _saved(path: Path, arrays: dict[str, Array]) -> Path:
+def _saved(path: Path, arrays: dict[str, Any]) -> Path:
     if path.suffix == ".npz":
         np.savez(path, **arrays)
     else:
