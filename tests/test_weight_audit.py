@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -86,11 +87,10 @@ def test_it_finds_what_every_difference_shares(
 def test_a_wrong_term_of_the_difference_is_found(
     examine_linear: Examine, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    layer = _layer()
+    layer, calls = _layer(), itertools.count()
 
     def wrong(losses: Array) -> Array:
-        losses[part] *= 1 + 1e-6
-        return losses
+        return losses * (1 + 1e-6) if next(calls) % 4 == part else losses
 
     _off(audit, "_losses", monkeypatch, wrong)
     outcome = examine_linear(layer.pop("x"), layer.pop("labels"), None, **layer)

@@ -105,15 +105,14 @@ class _Entry:
         [8 (F(h) - F(-h)) - (F(2h) - F(-2h))] / 12h. The logits are shifted by a common maximum unless a
         softcap or a z-loss makes the loss depend on it.
         """
-        h = self.step
-        points = np.repeat(z[None], 4, axis=0)
-        moved = problem.weight[:, self.column].copy()
-        for point, by in zip(points, (h, -h, 2.0 * h, -2.0 * h), strict=True):
-            moved[self.row] = problem.weight[self.row, self.column] + by
-            point[:, self.column] = row_sum(rows.x * moved) + problem.bias[self.column]
-        if linear.shift_is_nothing(rows.at):
-            points -= z.max(axis=1)[:, None]
-        plus, minus, plus2, minus2 = _losses(rows, points)
+        h, w = self.step, problem.weight[:, self.column].copy()
+        top = z.max(axis=1) if linear.shift_is_nothing(rows.at) else np.zeros(len(z))
+        point, own, losses = z - top[:, None], w[self.row], []
+        for by in (h, -h, 2.0 * h, -2.0 * h):
+            w[self.row] = own + by
+            point[:, self.column] = row_sum(rows.x * w) + problem.bias[self.column] - top
+            losses.append(_losses(rows, point))
+        plus, minus, plus2, minus2 = losses
         parts: Floats = (8.0 * (plus - minus) - (plus2 - minus2)) / (12.0 * h)
         return parts
 
@@ -130,7 +129,7 @@ class _Entry:
 
 
 def _losses(rows: Stretch, points: Floats) -> Floats:
-    """Return each row's share of the loss at logits: (..., n, K) to (..., n)."""
+    """Return each row's share of the loss at logits: (n, K) to (n,)."""
     loss, z = rows.at.loss, rows.at.by.z
     chain = 1.0 if loss.link.softcap is not None else loss.link.temperature
     whole = cross_entropy.plain_loss(points, rows.pull * chain, replace(loss, z_loss=0.0))
