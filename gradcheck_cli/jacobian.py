@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Progress, examine, silent
-from gradcheck_cli.errors import UsageError
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.matrix.judging import (
     Entrywise,
@@ -27,17 +27,13 @@ from gradcheck_cli.matrix.judging import (
 from gradcheck_cli.matrix.problem import MatrixProblem, pose
 from gradcheck_cli.numeric import jacobian as formulas
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices
-from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Streamed, Verdict
 from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.verdict import judged
 from gradcheck_cli.workers import processors
 
 READABLE = 12
 """Classes up to which a matrix is shown in full; beyond, those of the largest probabilities."""
-
-WRITABLE = 1024
-"""Classes up to which every entry is given with the outcome."""
 
 OWN = {
     "difference": "truncation of the central difference and float64 rounding",
@@ -65,7 +61,7 @@ def jacobian(
     progress
         Shows how far it is; silent by default.
     whole
-        Give the whole matrix with the outcome, however many classes there are.
+        Give every entry with the outcome, streamed: rows are worked out while the tensors are open.
 
     Raises
     ------
@@ -74,11 +70,6 @@ def jacobian(
     """
     began = time.perf_counter()
     problem = pose(tensors, settings)
-    if whole and problem.classes > WRITABLE:
-        raise UsageError(
-            f"--format csv, json: the Jacobian of {problem.classes:,} classes has {problem.classes**2:,} "
-            f"entries; it is written for at most {WRITABLE:,} classes, and the table shows the likeliest"
-        )
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
     checks: tuple[Entrywise | ExportedMatrix, ...] = own_checks(problem)
     if problem.export is not None:
@@ -150,27 +141,35 @@ def _exported(
 def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool) -> Matrix:
     """Return the matrix to show: all of it, or the classes with the largest probabilities."""
     at, count = problem.at, problem.classes
+    chosen = np.arange(count)
     if not whole and count > READABLE:
         chosen = np.sort(np.argsort(-at.a, kind="stable")[:READABLE])
-    else:
-        chosen = np.arange(count)
     difference, *_ = own_checks(problem)
     export = None if problem.export is None else ExportedMatrix(problem, problem.export, tolerance)
-    picked = [_row(problem, int(k), chosen, (difference, export)) for k in chosen]
-    analytic, differences, allowed, *theirs = np.array(picked).swapaxes(0, 1)
-    error = np.abs(differences - analytic)
-    return Matrix(problem.index, chosen, at.a[chosen], analytic, differences, error, allowed, *theirs)
+
+    @lru_cache(maxsize=1)  # the planes are asked for the same row one after the other
+    def row(k: int) -> list[Floats]:
+        return [each[chosen] for each in _row(problem, k, difference, export)]
+
+    def streamed(number: int) -> Streamed:
+        return Streamed(count, lambda k: row(k)[number])
+
+    if whole:
+        return Matrix(problem.index, chosen, at.a, *map(streamed, range(4 if export is None else 6)))
+    picked = np.array([row(int(k)) for k in chosen]).swapaxes(0, 1)
+    return Matrix(problem.index, chosen, at.a[chosen], *picked)
 
 
 def _row(
-    problem: MatrixProblem, k: int, chosen: Indices, checks: tuple[Entrywise, ExportedMatrix | None]
+    problem: MatrixProblem, k: int, difference: Entrywise, export: ExportedMatrix | None
 ) -> list[Floats]:
-    """Return the chosen entries of a row: right, by difference, the bound; and of the export, if any."""
+    """Return a row of each plane: right, by difference, their error, its bound, and the export with its."""
     rows = range(k, k + 1)
-    right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
-    difference, export = checks
-    planes = [right, difference.got(rows), difference.allowed(rows, right)]
-    if export is not None:
-        got = export.got(rows)
-        planes += [got, export.allowed(rows, right, got)]
-    return [plane[0, chosen] for plane in planes]
+    with np.errstate(all="ignore"):
+        right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
+        got = difference.got(rows)
+        planes = [right, got, np.abs(got - right), difference.allowed(rows, right)]
+        if export is not None:
+            theirs = export.got(rows)
+            planes += [theirs, export.allowed(rows, right, theirs)]
+    return [plane[0] for plane in planes]

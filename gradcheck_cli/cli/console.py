@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.exits import ReaderGone, unwritable
@@ -15,6 +16,8 @@ from gradcheck_cli.outcome import Outcome
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+_TOGETHER = 1 << 10  # lines written together
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def show(outcome: Outcome, manner: Manner) -> None:
     if manner.quiet >= 2:
         return
     try:
-        put(_text(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
+        pour(_pieces(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
     except OutputError as error:
         raise OutputError(f"{error}; the verdict is {outcome.verdict.value.upper()}") from error
 
@@ -61,21 +64,28 @@ def pour(pieces: Iterable[str], *, for_people: bool) -> None:
         raise unwritable(error) from error
 
 
-def _text(outcome: Outcome, manner: Manner) -> str:
+def _pieces(outcome: Outcome, manner: Manner) -> Iterable[str]:
+    """Return the report; where every entry of a matrix is in it, it is never there as a whole."""
     if manner.quiet:
         from gradcheck_cli.report.line import line  # noqa: PLC0415 - start-up
 
-        return line(outcome) + "\n"
+        return [line(outcome) + "\n"]
     if manner.form == "csv":
         from gradcheck_cli.report import curves, matrix  # noqa: PLC0415
 
-        lines = curves.csv(outcome) if outcome.curves else matrix.csv(outcome)
-        return "\n".join(lines) + "\n"
+        return _lines(curves.csv(outcome) if outcome.curves else matrix.csv(outcome))
     if manner.form != "table":
         from gradcheck_cli.report.single import single  # noqa: PLC0415
 
-        return "".join(single(manner.form, outcome))
-    return _table(outcome, manner)
+        return single(manner.form, outcome)
+    return [_table(outcome, manner)]
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines with their ends, many together: each piece is written by itself."""
+    rest = iter(lines)
+    while some := list(islice(rest, _TOGETHER)):
+        yield "\n".join([*some, ""])
 
 
 def _table(outcome: Outcome, manner: Manner) -> str:

@@ -27,6 +27,7 @@ from gradcheck_cli.cli.typed import (
 )
 
 if TYPE_CHECKING:
+    from gradcheck_cli.cli.console import Manner
     from gradcheck_cli.outcome import Outcome
     from gradcheck_cli.reading import Reading
 
@@ -65,18 +66,23 @@ def jacobian(logits: str, *, form: str, quiet: int, verbose: bool, color: str, *
     files = {"logits": logits} | handed_in(JUDGED, typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
-    outcome = _checked(files, MatrixSettings(**typed), reading, whole=form in ("csv", "json", "jsonl"))
-    show(outcome, manner)
-    return outcome.exit_code
+    return _shown(files, MatrixSettings(**typed), reading, manner).exit_code
 
 
-def _checked(files: dict[str, str], settings: MatrixSettings, reading: Reading, *, whole: bool) -> Outcome:
-    """Open the files and check them; numpy is imported from here on."""
+def _shown(files: dict[str, str], settings: MatrixSettings, reading: Reading, manner: Manner) -> Outcome:
+    """Open the files, check them, and show the outcome while they are open; numpy is imported from here on.
+
+    A report with every entry reads the exported matrix once more.
+    """
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.jacobian import jacobian as examine  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
         tensors = opened_as(files, ROLES, reading, opened)
         refuse_idle(vars(settings), judged="jacobian" in tensors)
-        outcome = examine(tensors, settings, bar, whole=whole)
-    return replace(outcome, settings=outcome.settings | reading.in_force())
+        outcome = examine(tensors, settings, bar, whole=manner.form != "table")
+        outcome = replace(outcome, settings=outcome.settings | reading.in_force())
+        show(outcome, manner)
+        for tensor in tensors.values():
+            tensor.check_unchanged()
+    return outcome

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from gradcheck_cli.outcome import Outcome
-from gradcheck_cli.report.document import document, to_json, to_jsonl
+from gradcheck_cli.report.document import document, poured
 from gradcheck_cli.report.forms import pieces
 from gradcheck_cli.report.sentence import sentence
 from gradcheck_cli.summary import Head, Summary
@@ -20,7 +21,7 @@ def named(name: str, number: int, message: str, found: Mapping[str, Any]) -> dic
 def single(form: str, outcome: Outcome, pictures: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
     """Return the report of one outcome in a format, in pieces; JSON is that of the command itself."""
     if form in ("json", "jsonl"):
-        return iter([(to_json if form == "json" else to_jsonl)(outcome) + "\n"])
+        return chain(poured(outcome, indent=2 if form == "json" else None), ["\n"])
     name = outcome.inputs[0].path if outcome.inputs else outcome.command
     return alone(form, {**named(name, 0, sentence(outcome), document(outcome)), "pictures": list(pictures)})
 
