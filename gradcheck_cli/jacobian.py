@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -27,9 +26,9 @@ from gradcheck_cli.matrix.judging import (
 from gradcheck_cli.matrix.problem import MatrixProblem, pose
 from gradcheck_cli.numeric import jacobian as formulas
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Streamed, Verdict
+from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Streamed
 from gradcheck_cli.tensors import Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
 
 READABLE = 12
@@ -71,15 +70,12 @@ def jacobian(
     began = time.perf_counter()
     problem = pose(tensors, settings)
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
-    checks: tuple[Entrywise | ExportedMatrix, ...] = own_checks(problem)
+    put_through: tuple[Entrywise | ExportedMatrix, ...] = own_checks(problem)
     if problem.export is not None:
-        checks = (*checks, ExportedMatrix(problem, problem.export, tolerance))
-    order = MatrixOrder(problem, checks, settings.top, Grid.of(problem), progress)
+        put_through = (*put_through, ExportedMatrix(problem, problem.export, tolerance))
+    order = MatrixOrder(problem, put_through, settings.top, Grid.of(problem), progress)
     found = examine(order, settings.threads or processors()).findings
-    own = _own(problem, found, settings)
-    exported = _exported(problem, found, tolerance)
-    if any(each.verdict is not Verdict.PASS for each in own):
-        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+    checks = believed(_own(problem, found, settings), _exported(problem, found, tolerance))
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -87,7 +83,7 @@ def jacobian(
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force(),
         data=Data(problem.logits.count, problem.classes, problem.axis, 0, None, "softmax layer"),
-        checks=(*own, *exported),
+        checks=checks,
         seconds=time.perf_counter() - began,
         warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
         matrix=_matrix(problem, tolerance, whole=whole),

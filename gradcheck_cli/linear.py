@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradcheck_cli.account import inputs
@@ -24,7 +23,7 @@ from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.tensors import Rows, Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
 
 _ROUNDING = "truncation of the central difference and float64 rounding"
@@ -62,10 +61,8 @@ def linear(
         differenced = sampled(problem, settings.seed)
         found = _examined(problem, differenced, settings, progress)
         own = _own(problem, found, settings, differenced)
-        exported = _exported(problem, found, tolerance)
-        if any(each.verdict is not Verdict.PASS for each in own):
-            exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
-        diagnosis, facts = _diagnosed(problem, found, exported, settings)
+        checks = believed(own, _exported(problem, found, tolerance))
+        diagnosis, facts = _diagnosed(problem, found, checks, settings)
         for tensor in problem.tensors:
             tensor.check_unchanged()
         return Outcome(
@@ -73,7 +70,7 @@ def linear(
             inputs=inputs(problem.tensors, problem.exports),
             settings=settings.in_force() | _handed_in(tensors, scalars),
             data=_data(problem),
-            checks=(*own, *exported),
+            checks=checks,
             seconds=time.perf_counter() - began,
             warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem)),
             diagnosis=diagnosis,
@@ -92,10 +89,11 @@ def _sums(problem: LinearProblem) -> dict[str, tuple[int, str]]:
 
 
 def _diagnosed(
-    problem: LinearProblem, found: Mapping[str, Finding], exported: list[Check], settings: LinearSettings
+    problem: LinearProblem, found: Mapping[str, Finding], checks: Sequence[Check], settings: LinearSettings
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return which bugs the failed gradients are, and where they fail; nothing where none failed."""
-    failed = [each.name for each in exported if each.verdict is Verdict.FAIL and each.name != "logits"]
+    wrong = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
+    failed = [name for name in wrong if name != "logits"]
     if not failed:
         return (), ()
     from gradcheck_cli.diagnosis.summed.exports import diagnosed  # noqa: PLC0415 - only after a failure

@@ -120,9 +120,7 @@ def test_a_wrong_hessian_is_found(
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
-def test_masked_or_saturated_classes_have_second_derivatives(
-    examine: Examine, softcap: float | None
-) -> None:
+def test_masked_or_saturated_classes_have_second_derivatives(examine: Examine, softcap: float | None) -> None:
     logits, labels = _data()
     logits[:, 3], logits[4] = -np.inf if softcap is None else -1e9, 1e6 * logits[4]
     outcome = examine(logits, np.where(labels == 3, 2, labels), {"order": 2, "softcap": softcap})
