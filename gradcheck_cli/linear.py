@@ -162,7 +162,7 @@ def _own(
         judged(
             "weight-audit", found["weight-audit"], _in_weight(problem),
             tolerance="five-point truncation and the rounding of whole-row losses",
-            coverage=Extent.of(problem).words(problem, seed),
+            coverage=Extent.of(problem, seed).words(problem, seed),
         ),
         judged("bias-difference", found["bias-difference"], _in_bias, tolerance=_ROUNDING),
         judged("inputs-difference", found["inputs-difference"], _at(problem.inputs), tolerance=_ROUNDING),

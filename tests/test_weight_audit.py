@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -101,14 +102,21 @@ def test_a_wrong_term_of_the_difference_is_found(
 def test_many_rows_are_audited_by_some_of_them(
     examine_linear: Examine, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    layer = _layer(rows=200)
+    layer = _layer(rows=208)
     monkeypatch.setattr(dense_rows, "_KEPT", kept)
     monkeypatch.setattr(blocks, "TILE_ENTRIES", 30)  # tiles of 5 rows, blocks of 20
     monkeypatch.setattr(audit, "_MOVED_LOGITS", 4 * 6 * 20 * 3)
     x, labels = layer.pop("x"), layer.pop("labels")
-    check = named(examine_linear(x, labels, None, **layer), "weight-audit")
-    assert (check.verdict, check.entries) == (Verdict.PASS, 1)
-    assert check.coverage == "seeded sample, by brute force (the loss of 60 of 200 rows, seed 0)"
+    covered = set()
+    for seed in range(12):
+        check = named(examine_linear(x, labels, {"seed": seed}, **layer), "weight-audit")
+        assert (check.verdict, check.entries) == (Verdict.PASS, 1)
+        told = re.fullmatch(
+            rf"seeded sample, by brute force \(the loss of (\d+) of 208 rows, seed {seed}\)", check.coverage
+        )
+        assert told is not None
+        covered.add(int(told[1]))
+    assert covered == {48, 60}  # the last block is cut short
     _off(dense_rows, "stretch", monkeypatch, _shifted)
     assert named(examine_linear(x, labels, None, **layer), "weight-audit").verdict is Verdict.FAIL
 

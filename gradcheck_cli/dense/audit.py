@@ -27,21 +27,20 @@ _ENTRIES = 8
 
 @dataclass(frozen=True)
 class Extent:
-    """How much of a problem is audited: partial derivatives, each over some blocks of rows."""
+    """How much of a problem is audited: so many partial derivatives, each over some blocks of rows."""
 
     entries: int
-    blocks: int
+    blocks: frozenset[int]
     rows: int
 
     @classmethod
-    def of(cls, problem: LinearProblem) -> Extent:
-        """Return what takes a fraction of a second: all rows where they are few enough."""
+    def of(cls, problem: LinearProblem, seed: int) -> Extent:
+        """Return what takes a fraction of a second: all rows if they are few enough, else a seeded sample."""
         grid = Grid.of(problem.head)
-        a_block = 4 * grid.block * problem.classes
-        blocks = max(1, min(grid.blocks, _MOVED_LOGITS // a_block))
-        rows = min(problem.rows, blocks * grid.block)
-        entries = max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * rows * problem.classes)))
-        return cls(entries, blocks, rows)
+        many = max(1, min(grid.blocks, _MOVED_LOGITS // (4 * grid.block * problem.classes)))
+        blocks = frozenset(random.Random(seed).sample(range(grid.blocks), many))
+        rows = sum(len(grid.rows_of(number)) for number in blocks)
+        return cls(max(1, min(_ENTRIES, _MOVED_LOGITS // (4 * rows * problem.classes))), blocks, rows)
 
     def words(self, problem: LinearProblem, seed: int) -> str:
         """Say what is covered."""
@@ -54,12 +53,11 @@ def audit(problem: LinearProblem, stretches: Stretches, seed: int, top: int) -> 
 
     Both sides are of the same rows, and the sample is the same for every number of processes.
     """
-    rng, extent = random.Random(seed), Extent.of(problem)
+    rng, extent = random.Random(seed), Extent.of(problem, seed)
     entries = [_Entry.drawn(problem, rng, first=number == 0) for number in range(extent.entries)]
-    blocks = rng.sample(range(Grid.of(problem.head).blocks), extent.blocks)
     got, right, allowed = np.zeros((3, len(entries)))
     with np.errstate(all="ignore"):
-        for rows in stretches.of_blocks(frozenset(blocks)):
+        for rows in stretches.of_blocks(extent.blocks):
             z = np.empty_like(rows.g)
             problem.logits.read(rows.start, rows.start + len(z), z)
             off = linear.analytic_error(rows.at, rows.planes, rows.g, _reach(problem, rows), problem.features)
