@@ -111,7 +111,7 @@ def _examined(
     task = LinearTask(head, comparisons, None, Grid.of(head).single)
     of_rows = LinearOrder(task, settings.top, settings.seed, progress, features=problem.features)
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
-    stretches = Stretches(problem, summed)
+    stretches = Stretches(problem, summed if tolerance is None else ())
     directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None
     of_weight = WeightOrder(
         problem, stretches, differenced, directions, tolerance, settings.top, settings.seed, progress

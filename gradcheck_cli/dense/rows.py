@@ -74,13 +74,15 @@ class Stretches:
     """All rows of a problem as stretches, kept where they are few enough."""
 
     def __init__(self, problem: LinearProblem, judged: tuple[Export, ...]) -> None:
+        """Work the rows out, and what sums of them may be off by on the way to what is judged by that."""
         self.problem = problem
         self._grid = Grid.of(problem.head)
         numbers = problem.rows * (problem.features + (6 + 3 * len(judged)) * problem.classes)
         self._kept = tuple(self._work(range(self._grid.blocks))) if numbers <= _KEPT else None
-        for each in self._kept or ():  # before processes are forked, so that they share it
-            for export in judged:
-                each.leeway(problem, export, problem.rows)
+        with np.errstate(all="ignore"):
+            for each in self._kept or ():  # before processes are forked, so that they share it
+                for export in judged:
+                    each.leeway(problem, export, problem.rows)
 
     def __iter__(self) -> Iterator[Stretch]:
         """Yield every stretch, in order; valid until the next where they are not kept."""
@@ -147,7 +149,7 @@ def leeway_of(problem: LinearProblem, rows: Part, export: Export, model: Model =
 def logits_error(problem: LinearProblem, rows: Part, export: Export, model: Model = LOOSEST) -> Floats:
     """Return what the exporter's logits of each row may be off by, and softgrad's own: (n,)."""
     reach = problem.reach[rows.start : rows.start + len(rows.at.sums.top)]
-    moved = (logits_share(problem, export, model)) * reach
+    moved = logits_share(problem, export, model) * reach
     if export.grid.half and model is not Model.CORRECTLY_ROUNDED:
         moved = moved + export.grid.unit * (rows.at.sums.reach * problem.head.loss.link.temperature + moved)
     return moved
