@@ -24,6 +24,7 @@ __all__ = ["Given", "InputError", "Result", "SoftgradError", "UsageError", "asse
 
 WIDTH = 100  # cells of a line in the text of an assertion
 _JUDGED = ("grad", "probs", "log-probs", "loss", "grad-probs")
+_OF_BUNDLE = ("logits", "labels", *_JUDGED, "upstream", "class-weights")
 _NUMBERS = ("upstream", "loss")
 
 
@@ -196,7 +197,7 @@ def _checked(given: dict[str, Any], settings: Settings) -> Result:
         if "labels" not in given:
             if "logits" not in paths:
                 raise UsageError("labels are missing: only a path to a bundle is enough alone")
-            roles = [role for role in USUAL if role == "logits" or role not in {*given, *scalars}]
+            roles = [role for role in _OF_BUNDLE if role == "logits" or role not in {*given, *scalars}]
             tensors = open_bundle(paths.pop("logits"), roles, CONTENT, opened)
         tensors |= open_inputs(paths, CONTENT, opened)
         for role, each in given.items():

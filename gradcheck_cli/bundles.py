@@ -10,8 +10,19 @@ from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.names import USUAL, role_of
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.tensors import Container, Tensor, locate, open_container, open_tensor
+from gradcheck_cli.tensors.location import STANDARD_INPUT
 from gradcheck_cli.visible import visible
 
+NEEDED = {
+    "check": ("logits", "labels"),
+    "vjp": ("logits", "upstream"),
+    "linear": ("inputs", "labels", "weight"),
+    "jacobian": ("logits",),
+    "sweep": ("logits", "labels"),
+}
+"""By command, the roles that a bundle has to hold to be enough alone."""
+
+_TYPED = {"linear": "INPUTS LABELS --weight FILE", "vjp": "LOGITS UPSTREAM"}  # others: LOGITS LABELS
 _SHOWN = 8  # names of members in a message
 
 
@@ -37,24 +48,23 @@ def open_inputs(files: Mapping[str, str], reading: Reading, opened: ExitStack) -
     return tensors
 
 
-def open_bundle(text: str, roles: Sequence[str], reading: Reading, opened: ExitStack) -> dict[str, Tensor]:
+def open_bundle(
+    text: str, roles: Sequence[str], reading: Reading, opened: ExitStack, *, command: str = "check"
+) -> dict[str, Tensor]:
     """Return the tensors of a bundle that play one of the roles, by their usual names.
 
     Raises
     ------
     InputError
-        If logits or labels are not among them, or two members have usual names of one role.
+        If one that the command needs is not among them, or two members have usual names of one role.
     UsageError
         If the file is no bundle.
     """
     location = locate(text)
     with open_container(location, reading) as container:
         if location.member is not None or not container.members:
-            raise UsageError(
-                f"{visible(text)}: no LABELS are given; write softgrad check LOGITS LABELS "
-                "(only a bundle, an npz or safetensors file with logits and labels, is enough alone)"
-            )
-        paired = pair(container, roles)
+            raise UsageError(f"{visible(text)}: {_not_enough(command)}")
+        paired = pair(container, roles, NEEDED[command])
         tensors = {
             role: opened.enter_context(container.tensor(member, role, reading))
             for role, member in paired.items()
@@ -62,11 +72,32 @@ def open_bundle(text: str, roles: Sequence[str], reading: Reading, opened: ExitS
         left = [name for name in (*container.members, *container.others) if name not in paired.values()]
     if left:
         note = f"the file also holds {_listed(left)}: not used"
-        tensors["logits"] = replace(tensors["logits"], notes=(*tensors["logits"].notes, note))
+        first = next(iter(tensors))
+        tensors[first] = replace(tensors[first], notes=(*tensors[first].notes, note))
     return tensors
 
 
-def pair(container: Container, roles: Sequence[str]) -> dict[str, str]:
+def _not_enough(command: str) -> str:
+    """Say what is missing where one tensor was given alone."""
+    held, typed = NEEDED[command], _TYPED.get(command, "LOGITS LABELS")
+    missing = "no UPSTREAM is" if "upstream" in held else "no LABELS are"
+    return (
+        f"{missing} given; write softgrad {command} {typed} (only a bundle, an npz or safetensors file with "
+        f"{', '.join(held[:-1])} and {held[-1]}, is enough alone)"
+    )
+
+
+def holds(text: str, roles: Sequence[str], reading: Reading) -> bool:
+    """Tell whether a file of this machine is a bundle that has members by usual names for all these roles."""
+    location = locate(text)
+    if location.member is not None or location.remote or location.path == STANDARD_INPUT:
+        return False
+    with open_container(location, reading) as container:
+        found = {role_of(name) for name in container.members}
+    return found.issuperset(roles)
+
+
+def pair(container: Container, roles: Sequence[str], needed: Sequence[str]) -> dict[str, str]:
     """Return by role the member that plays it, in the order of the roles."""
     paired = {}
     for role in roles:
@@ -77,11 +108,11 @@ def pair(container: Container, roles: Sequence[str]) -> dict[str, str]:
             )
         if members:
             paired[role] = members[0]
-    for role in ("logits", "labels"):
+    for role in needed:
         if role in roles and role not in paired:
             raise InputError(
                 f"{container.source.name}: has no {role} by a usual name ({', '.join(USUAL[role])}), but "
-                f"{_listed(container.members)}: name both, as FILE:MEMBER"
+                f"{_listed(container.members)}: name {'both' if len(needed) == 2 else 'each'}, as FILE:MEMBER"
             )
     return paired
 

@@ -21,7 +21,10 @@ _HIDES = 0.01
 
 
 _LONG_SUM = 256
-"""Classes from which on the order of a sum shows."""
+"""Terms from which on the order of a sum shows."""
+
+Sum = tuple[int, str]
+"""How many terms the longest sum on the way to an export has, and what they are."""
 
 
 class Judged(Protocol):
@@ -45,26 +48,37 @@ class Judged(Protocol):
 
 
 def cautions(
-    problem: Judged, findings: Mapping[str, Finding], *, judged_by_bounds: bool
+    problem: Judged,
+    findings: Mapping[str, Finding],
+    *,
+    judged_by_bounds: bool,
+    sums: Mapping[str, Sum] | None = None,
 ) -> tuple[Warning, ...]:
-    """Return the warnings about the exports; about bounds only where they are what judges."""
-    return tuple(
-        Warning(code, f"{export.name}: {told}")
-        for export in problem.exports
-        for code, told in _of_export(problem, export, findings[export.name], judged_by_bounds)
-    )
+    """Return the warnings about the exports; about bounds only where they are what judges.
+
+    `sums` says, by export, what is added up where that is not the classes alone.
+    """
+    told = []
+    for export in problem.exports:
+        added = (sums or {}).get(export.name, (problem.classes, f"{problem.classes:,} classes"))
+        told += [
+            Warning(code, f"{export.name}: {words}")
+            for code, words in _of_export(problem, export, findings[export.name], added, judged_by_bounds)
+        ]
+    return tuple(told)
 
 
 def _of_export(
     problem: Judged,
     export: Export,
     finding: Finding,
+    added: Sum,
     judged_by_bounds: bool,  # noqa: FBT001 - one caller
 ) -> Iterator[tuple[str, str]]:
     if judged_by_bounds:
         yield from _of_bounds(problem, export, finding)
         yield from _of_logits(problem, export, finding)
-        yield from _of_grade(problem, export, finding.grade)
+        yield from _of_grade(added, export, finding.grade)
     if finding.grade.flushed:
         yield "underflow", _underflow(export, finding.grade)
 
@@ -111,7 +125,7 @@ def _of_logits(problem: Judged, export: Export, finding: Finding) -> Iterator[tu
         )
 
 
-def _of_grade(problem: Judged, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
+def _of_grade(added: Sum, export: Export, grade: Grade) -> Iterator[tuple[str, str]]:
     """Say which accuracy is worth a second look."""
     if few_strained(grade) and export.native is not None:
         where = f"in {grade.strained_rows:,} of {grade.rows:,} rows"
@@ -122,10 +136,11 @@ def _of_grade(problem: Judged, export: Export, grade: Grade) -> Iterator[tuple[s
             "kernel computes so (then these are wrong), "
             f"--compute-dtype {export.native.name} if it does not",
         )
-    if grade.model is Model.ANY_ORDER and problem.classes > _LONG_SUM:
+    terms, words = added
+    if grade.model is Model.ANY_ORDER and terms > _LONG_SUM:
         yield (
             "summation-order",
-            f"only sums in order explain it: {problem.classes:,} classes added one by one in "
+            f"only sums in order explain it: {words} added one by one in "
             f"{export.compute.name} lose what adding in lanes or a tree keeps",
         )
     if grade.model is Model.FUSED_LSE:

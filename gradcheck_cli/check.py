@@ -29,7 +29,7 @@ from gradcheck_cli.problem import Problem, pose
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings, step_of
 from gradcheck_cli.tensors import Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.walks import Task, Total
 from gradcheck_cli.workers import processors
 
@@ -93,11 +93,10 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
     tolerance, order = Tolerance.asked(settings.rtol, settings.atol), order_of(problem, settings, progress)
     examination = examiner(order, settings.threads or processors())
     placing = _Placing(problem)
-    own = _own(problem, examination, settings, placing)
-    exported = _exported(problem, examination, settings, placing)
-    if any(each.verdict is not Verdict.PASS for each in own):
-        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
-    failed = tuple(each.name for each in exported if each.verdict is Verdict.FAIL)
+    checks = believed(
+        _own(problem, examination, settings, placing), _exported(problem, examination, settings, placing)
+    )
+    failed = tuple(each.name for each in checks if each.exported and each.verdict is Verdict.FAIL)
     case = Judged(problem, tensors, scalars, settings, tolerance, examination.findings, failed)
     diagnosis, facts = diagnosed(case)
     warnings = mistaken(problem)
@@ -110,7 +109,7 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force() | _handed_in(tensors, scalars),
         data=data_of(problem),
-        checks=(*own, *exported),
+        checks=checks,
         warnings=warnings,
         diagnosis=diagnosis,
         facts=facts,

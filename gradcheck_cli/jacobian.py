@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -14,30 +16,26 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Progress, examine, silent
-from gradcheck_cli.errors import UsageError
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.matrix.judging import (
     Entrywise,
+    ExportedMatrix,
     MatrixOrder,
     audit,
     forward,
-    judged_export,
     own_checks,
 )
 from gradcheck_cli.matrix.problem import MatrixProblem, pose
 from gradcheck_cli.numeric import jacobian as formulas
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
-from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Matrix, Outcome, Streamed
 from gradcheck_cli.tensors import Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
 
 READABLE = 12
 """Classes up to which a matrix is shown in full; beyond, those of the largest probabilities."""
-
-WRITABLE = 1024
-"""Classes up to which every entry is given with the outcome."""
 
 OWN = {
     "difference": "truncation of the central difference and float64 rounding",
@@ -65,7 +63,7 @@ def jacobian(
     progress
         Shows how far it is; silent by default.
     whole
-        Give the whole matrix with the outcome, however many classes there are.
+        Give every entry with the outcome, streamed: rows are worked out while the tensors are open.
 
     Raises
     ------
@@ -74,21 +72,13 @@ def jacobian(
     """
     began = time.perf_counter()
     problem = pose(tensors, settings)
-    if whole and problem.classes > WRITABLE:
-        raise UsageError(
-            f"as csv or json: the Jacobian of {problem.classes:,} classes has {problem.classes**2:,} "
-            f"entries; it is written for at most {WRITABLE:,} classes, and the table shows the likeliest"
-        )
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
-    checks = own_checks(problem)
+    put_through: tuple[Entrywise | ExportedMatrix, ...] = own_checks(problem)
     if problem.export is not None:
-        checks = (*checks, judged_export(problem, problem.export, tolerance))
-    order = MatrixOrder(problem, checks, settings.top, Grid.of(problem), progress)
+        put_through = (*put_through, ExportedMatrix(problem, problem.export, tolerance))
+    order = MatrixOrder(problem, put_through, settings.top, Grid.of(problem), progress)
     found = examine(order, settings.threads or processors()).findings
-    own = _own(problem, found, settings)
-    exported = _exported(problem, found, tolerance)
-    if any(each.verdict is not Verdict.PASS for each in own):
-        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
+    checks = believed(_own(problem, found, settings), _exported(problem, found, tolerance))
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -96,7 +86,7 @@ def jacobian(
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force(),
         data=Data(problem.logits.count, problem.classes, problem.axis, 0, None, "softmax layer"),
-        checks=(*own, *exported),
+        checks=checks,
         seconds=time.perf_counter() - began,
         warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
         matrix=_matrix(problem, tolerance, whole=whole),
@@ -149,44 +139,53 @@ def _exported(
 
 def readable(shown: Matrix) -> Matrix:
     """Return no more classes of a matrix than a person reads, those with the largest probabilities."""
-    if len(shown.classes) <= READABLE:
+    streamed = {name: plane for name, plane in vars(shown).items() if isinstance(plane, Streamed)}
+    if not streamed:
         return shown
-    chosen = _likeliest(shown.probabilities)
-    planes = {
-        name: plane[np.ix_(chosen, chosen)]
-        for name, plane in vars(shown).items()
-        if name not in ("row", "classes", "probabilities") and plane is not None
+    chosen = _chosen(shown.probabilities)
+    planes: dict[str, Any] = {
+        name: np.stack([plane.row(int(k))[chosen] for k in chosen]) for name, plane in streamed.items()
     }
-    of = {"classes": shown.classes[chosen], "probabilities": shown.probabilities[chosen]}
-    return replace(shown, **of, **planes)
+    return replace(shown, classes=chosen, probabilities=shown.probabilities[chosen], **planes)
 
 
-def _likeliest(probabilities: Floats) -> Indices:
+def _chosen(probabilities: Floats) -> Indices:
+    """Return the classes that are shown to people."""
+    if len(probabilities) <= READABLE:
+        return np.arange(len(probabilities))
     return np.sort(np.argsort(-probabilities, kind="stable")[:READABLE])
 
 
 def _matrix(problem: MatrixProblem, tolerance: Tolerance | None, *, whole: bool) -> Matrix:
     """Return the matrix to show: all of it, or the classes with the largest probabilities."""
     at, count = problem.at, problem.classes
-    chosen = np.arange(count) if whole or count <= READABLE else _likeliest(at.a)
+    chosen = np.arange(count) if whole else _chosen(at.a)
     difference, *_ = own_checks(problem)
-    export = None if problem.export is None else judged_export(problem, problem.export, tolerance)
-    picked = [_row(problem, int(k), chosen, (difference, export)) for k in chosen]
-    analytic, differences, allowed, *theirs = np.array(picked).swapaxes(0, 1)
-    error = np.abs(differences - analytic)
-    return Matrix(problem.index, chosen, at.a[chosen], analytic, differences, error, allowed, *theirs)
+    export = None if problem.export is None else ExportedMatrix(problem, problem.export, tolerance)
+
+    @lru_cache(maxsize=1)  # the planes are asked for the same row one after the other
+    def row(k: int) -> list[Floats]:
+        return [each[chosen] for each in _row(problem, k, difference, export)]
+
+    def streamed(number: int) -> Streamed:
+        return Streamed(count, lambda k: row(k)[number])
+
+    if whole:
+        return Matrix(problem.index, chosen, at.a, *map(streamed, range(4 if export is None else 6)))
+    picked = np.array([row(int(k)) for k in chosen]).swapaxes(0, 1)
+    return Matrix(problem.index, chosen, at.a[chosen], *picked)
 
 
 def _row(
-    problem: MatrixProblem, k: int, chosen: Indices, checks: tuple[Entrywise, Entrywise | None]
+    problem: MatrixProblem, k: int, difference: Entrywise, export: ExportedMatrix | None
 ) -> list[Floats]:
-    """Return the chosen entries of a row: right, by difference, the bound; and of the export, if any."""
+    """Return a row of each plane: right, by difference, their error, its bound, and the export with its."""
     rows = range(k, k + 1)
-    right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
-    difference, export = checks
-    planes = [right]
-    for each in (difference, export):
-        if each is not None:
-            got = each.got(rows)
-            planes += [got, each.allowed(rows, right, got)]
-    return [plane[0, chosen] for plane in planes]
+    with np.errstate(all="ignore"):
+        right = formulas.rows_of(problem.at, rows, np.empty((1, problem.classes)))
+        got = difference.got(rows)
+        planes = [right, got, np.abs(got - right), difference.allowed(rows, right)]
+        if export is not None:
+            theirs = export.got(rows)
+            planes += [theirs, export.allowed(rows, right, theirs)]
+    return [plane[0] for plane in planes]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradcheck_cli.account import inputs
@@ -13,17 +12,18 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.check import OWN
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.audit import Extent
 from gradcheck_cli.dense.directions import COUNT, Directions
-from gradcheck_cli.dense.judging import LinearTask, comparisons_for
+from gradcheck_cli.dense.judging import LinearOrder, LinearTask, comparisons_for
 from gradcheck_cli.dense.problem import LinearProblem, posed
 from gradcheck_cli.dense.rows import Stretches
 from gradcheck_cli.dense.weights import WeightOrder, sampled
-from gradcheck_cli.engine import Order, Progress, examine, silent
+from gradcheck_cli.engine import Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.tensors import Rows, Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
 
 _ROUNDING = "truncation of the central difference and float64 rounding"
@@ -61,10 +61,8 @@ def linear(
         differenced = sampled(problem, settings.seed)
         found = _examined(problem, differenced, settings, progress)
         own = _own(problem, found, settings, differenced)
-        exported = _exported(problem, found, tolerance)
-        if any(each.verdict is not Verdict.PASS for each in own):
-            exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
-        diagnosis, facts = _diagnosed(problem, found, exported, settings)
+        checks = believed(own, _exported(problem, found, tolerance))
+        diagnosis, facts = _diagnosed(problem, found, checks, settings)
         for tensor in problem.tensors:
             tensor.check_unchanged()
         return Outcome(
@@ -72,19 +70,30 @@ def linear(
             inputs=inputs(problem.tensors, problem.exports),
             settings=settings.in_force() | _handed_in(tensors, scalars),
             data=_data(problem),
-            checks=(*own, *exported),
+            checks=checks,
             seconds=time.perf_counter() - began,
-            warnings=cautions(problem, found, judged_by_bounds=tolerance is None),
+            warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem)),
             diagnosis=diagnosis,
             facts=facts,
         )
 
 
+def _sums(problem: LinearProblem) -> dict[str, tuple[int, str]]:
+    """Return how many terms are added up on the way to each export, and what they are."""
+    examples, features, classes = problem.rows, problem.features, problem.classes
+    logits = f"{features:,} inputs"
+    of_rows = max(features, classes), f"{logits} or {classes:,} classes"
+    of_all = max(examples, *of_rows[:1]), f"{examples:,} examples, {of_rows[1]}"
+    found = {"logits": (features, logits), "grad": of_rows, "grad-inputs": of_rows}
+    return found | {"grad-weight": of_all, "grad-bias": of_all}
+
+
 def _diagnosed(
-    problem: LinearProblem, found: Mapping[str, Finding], exported: list[Check], settings: LinearSettings
+    problem: LinearProblem, found: Mapping[str, Finding], checks: Sequence[Check], settings: LinearSettings
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return which bugs the failed gradients are, and where they fail; nothing where none failed."""
-    failed = [each.name for each in exported if each.verdict is Verdict.FAIL and each.name != "logits"]
+    wrong = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
+    failed = [name for name in wrong if name != "logits"]
     if not failed:
         return (), ()
     from gradcheck_cli.diagnosis.summed.exports import diagnosed  # noqa: PLC0415 - only after a failure
@@ -99,11 +108,14 @@ def _examined(
     tolerance = Tolerance.asked(settings.rtol, settings.atol)
     head, processes = problem.head, settings.threads or processors()
     comparisons = comparisons_for(problem, tolerance)
-    of_rows = Order(LinearTask(head, comparisons, None, Grid.of(head)), settings.top, settings.seed, progress)
+    task = LinearTask(head, comparisons, None, Grid.of(head).single)
+    of_rows = LinearOrder(task, settings.top, settings.seed, progress, features=problem.features)
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
-    stretches = Stretches(problem, summed)
+    stretches = Stretches(problem, summed if tolerance is None else ())
     directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None
-    of_weight = WeightOrder(problem, stretches, differenced, directions, tolerance, settings.top, progress)
+    of_weight = WeightOrder(
+        problem, stretches, differenced, directions, tolerance, settings.top, settings.seed, progress
+    )
     found = examine(of_rows, processes).findings | examine(of_weight, processes).findings
     if directions is not None:
         found["directions"] = directions.compared(problem, stretches, settings.top)
@@ -147,6 +159,11 @@ def _own(
             coverage="every entry" if every else part,
         ),
         *directions,
+        judged(
+            "weight-audit", found["weight-audit"], _in_weight(problem),
+            tolerance="five-point truncation and the rounding of whole-row losses",
+            coverage=Extent.of(problem, seed).words(problem, seed),
+        ),
         judged("bias-difference", found["bias-difference"], _in_bias, tolerance=_ROUNDING),
         judged("inputs-difference", found["inputs-difference"], _at(problem.inputs), tolerance=_ROUNDING),
     ]  # fmt: skip

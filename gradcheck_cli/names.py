@@ -18,6 +18,7 @@ USUAL = {
     "grad-weight": ("grad_weight", "weight_grad", "dweight"),
     "grad-bias": ("grad_bias", "bias_grad", "dbias"),
     "grad-inputs": ("grad_inputs", "inputs_grad", "dinputs"),
+    "jacobian": ("jacobian",),
 }
 """By role, what exporters call it; capitals do not count, and - is as good as _."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -86,6 +87,7 @@ SELF_CHECKS = (
     "forward", "difference", "audit", "chain", "columns", "symmetry", "hessian", "invariants",
     "whole-row-forward", "whole-row-central", "forward-difference", "central", "complex", "richardson",
     "directional", "weight-difference", "bias-difference", "inputs-difference", "directions",
+    "weight-audit",
 )  # fmt: skip
 
 
@@ -134,9 +136,24 @@ class Saved:
     command: str
 
 
+class Streamed:
+    """The rows of a plane that may be too large to be kept; each is worked out when it is asked for."""
+
+    def __init__(self, rows: int, row: Callable[[int], Any]) -> None:
+        self._rows = rows
+        self.row = row
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows, from first to last."""
+        return map(self.row, range(self._rows))
+
+
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Some rows and columns of a Jacobian, side by side; every array is (n, n) but the first three."""
+    """Some rows and columns of a Jacobian, side by side; every array is (n, n) but the first three.
+
+    Where every entry was asked for, they are streamed.
+    """
 
     row: tuple[int, ...]  # of the logits
     classes: Any  # (n,) which classes

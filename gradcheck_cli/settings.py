@@ -188,8 +188,6 @@ class Settings(Limits):
         super().__post_init__()
         if self.normalizer is not None and self.reduction != type(self).reduction:
             raise UsageError("--normalizer replaces --reduction: give only one of them")
-        if self.order == 2 and self.softcap is not None:
-            raise UsageError("--order 2 is not there for --softcap: its second derivatives are not checked")
 
     @property
     def as_usual(self) -> bool:

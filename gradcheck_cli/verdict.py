@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gradcheck_cli.findings import Entry, Finding
 from gradcheck_cli.grades import Grade
@@ -22,6 +23,13 @@ def verdict_of(finding: Finding) -> Verdict:
     if not (finding.max_margin <= 1.0 and finding.failing == 0):
         return Verdict.FAIL
     return Verdict.INCONCLUSIVE if finding.vague or undecided(finding.grade) else Verdict.PASS
+
+
+def believed(own: Sequence[Check], exported: Sequence[Check]) -> tuple[Check, ...]:
+    """Return all checks; where softgrad does not agree with itself, it judges nothing that was exported."""
+    if all(each.verdict is Verdict.PASS for each in own):
+        return (*own, *exported)
+    return (*own, *(replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported))
 
 
 def undecided(grade: Grade) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gradcheck_cli.account import inputs
@@ -21,7 +21,7 @@ from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
 from gradcheck_cli.settings import step_of
 from gradcheck_cli.stencils import words_of
 from gradcheck_cli.tensors import Tensor
-from gradcheck_cli.verdict import judged
+from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
 
 LEAST_KEPT = 8
@@ -54,11 +54,8 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
     comparisons = comparisons_for(problem, method, settings.seed, tolerance)
     order = LayerOrder(problem, comparisons, max(settings.top, LEAST_KEPT), Grid.of(problem), progress)
     examination = examine(order, settings.threads or processors())
-    own = _own(problem, examination, settings)
-    exported = _exported(problem, examination, tolerance)
-    if any(each.verdict is not Verdict.PASS for each in own):
-        exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
-    diagnosis, facts = _diagnosed(problem, examination, exported, settings)
+    checks = believed(_own(problem, examination, settings), _exported(problem, examination, tolerance))
+    diagnosis, facts = _diagnosed(problem, examination, checks, settings)
     for tensor in problem.tensors:
         tensor.check_unchanged()
     return Outcome(
@@ -66,7 +63,7 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
         inputs=inputs(problem.tensors, problem.exports),
         settings=settings.in_force(),
         data=_data(problem, examination),
-        checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in (*own, *exported)),
+        checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in checks),
         seconds=time.perf_counter() - began,
         warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
         diagnosis=diagnosis,
@@ -75,10 +72,10 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
 
 
 def _diagnosed(
-    problem: LayerProblem, examination: Examination, exported: list[Check], settings: LayerSettings
+    problem: LayerProblem, examination: Examination, checks: Sequence[Check], settings: LayerSettings
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return which bug a failed gradient is, and where it fails; nothing where it did not fail."""
-    if not any(each.name == "grad" and each.verdict is Verdict.FAIL for each in exported):
+    if not any(each.name == "grad" and each.verdict is Verdict.FAIL for each in checks):
         return (), ()
     from gradcheck_cli.diagnosis.pulled.diagnose import diagnose  # noqa: PLC0415 - only after a failure
     from gradcheck_cli.diagnosis.pulled.piece import Layer  # noqa: PLC0415

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.check import check
+from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.exports import Scalar
+from gradcheck_cli.linear import linear
 from gradcheck_cli.outcome import Outcome
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import open_tensor
@@ -60,6 +62,25 @@ def examine(tmp_path: Path) -> Examine:
                         open_tensor(str(tmp_path / f"{role}.npy"), role=role)
                     )
             return check(tensors, scalars, Settings(**(settings or {})))
+
+    return run
+
+
+@pytest.fixture
+def examine_linear(tmp_path: Path) -> Examine:
+    """Return what checks a linear layer's arrays as if they came from files: settings, then tensors."""
+
+    def run(x: Any, labels: Any, settings: dict[str, Any] | None = None, /, **given: Any) -> Outcome:
+        arrays = {"inputs": x, "labels": labels} | {k.replace("_", "-"): v for k, v in given.items()}
+        scalars = {k: Scalar.parse(repr(v), None) for k, v in arrays.items() if isinstance(v, float)}
+        with contextlib.ExitStack() as opened:
+            tensors = {}
+            for role, array in arrays.items():
+                if role not in scalars:
+                    path = str(tmp_path / f"{role}.npy")
+                    np.save(path, array)
+                    tensors[role] = opened.enter_context(open_tensor(path, role=role))
+            return linear(tensors, scalars, LinearSettings(**(settings or {})))
 
     return run
 

@@ -30,7 +30,7 @@ LAYERS = [
     {"blocks"},
     {"bounds"},
     {"comparisons", "glance"},
-    {"self_checks", "losses", "watch_difference"},
+    {"self_checks", "losses", "watch_difference", "judging"},
     {"watch_export"},
     {"stencils"},
     {"walks", "audit"},

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -12,16 +10,12 @@ import numpy as np
 import pytest
 
 from gradcheck_cli import blocks, engine
-from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.dense import rows as dense_rows
 from gradcheck_cli.dense import weights
 from gradcheck_cli.errors import InputError, UsageError
-from gradcheck_cli.exports import Scalar
-from gradcheck_cli.linear import linear
 from gradcheck_cli.numeric import cross_entropy
 from gradcheck_cli.numeric import linear as formulas
 from gradcheck_cli.outcome import Outcome, Verdict
-from gradcheck_cli.tensors import open_tensor
 from tests import linear_oracle, oracle
 from tests.conftest import named
 
@@ -32,22 +26,9 @@ OWN = ["difference", "weight-difference", "bias-difference", "inputs-difference"
 
 
 @pytest.fixture
-def examine(tmp_path: Path) -> Examine:
+def examine(examine_linear: Examine) -> Examine:
     """Return what checks arrays as if they came from files: tensors by keyword, then settings."""
-
-    def run(x: Any, labels: Any, settings: dict[str, Any] | None = None, /, **given: Any) -> Outcome:
-        arrays = {"inputs": x, "labels": labels} | {k.replace("_", "-"): v for k, v in given.items()}
-        scalars = {k: Scalar.parse(repr(v), None) for k, v in arrays.items() if isinstance(v, float)}
-        with contextlib.ExitStack() as opened:
-            tensors = {}
-            for role, array in arrays.items():
-                if role not in scalars:
-                    path = str(tmp_path / f"{role}.npy")
-                    np.save(path, array)
-                    tensors[role] = opened.enter_context(open_tensor(path, role=role))
-            return linear(tensors, scalars, LinearSettings(**(settings or {})))
-
-    return run
+    return examine_linear
 
 
 class Case(NamedTuple):

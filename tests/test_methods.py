@@ -79,7 +79,17 @@ def test_block_size_and_threads_change_nothing(
     assert (again.checks, again.verdict) == (usual.checks, usual.verdict)
 
 
-@pytest.mark.parametrize("loss", [{}, {"temperature": 0.5}, {"z_loss": 0.1, "label_smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {},
+        {"temperature": 0.5},
+        {"z_loss": 0.1, "label_smoothing": 0.1},
+        {"softcap": 2.0},
+        {"softcap": 30.0, "temperature": 0.1, "z_loss": 0.1, "label_smoothing": 0.1},
+        {"softcap": 0.01},
+    ],
+)
 def test_the_second_order_passes(examine: Examine, loss: dict[str, Any]) -> None:
     outcome = examine(*_data(), loss | {"order": 2})
     assert outcome.verdict is Verdict.PASS, [(c.name, c.max_margin) for c in outcome.checks]
@@ -98,16 +108,26 @@ def test_the_second_order_judges_exports_as_the_first_does(examine: Examine) -> 
         assert named(first, "grad").max_margin == pytest.approx(named(second, "grad").max_margin, rel=1e-6)
 
 
-def test_a_wrong_hessian_is_found(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", [{}, {"softcap": 3.0}])
+def test_a_wrong_hessian_is_found(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch, loss: dict[str, Any]
+) -> None:
     right = hessian.times
     monkeypatch.setattr(hessian, "times", lambda *args: right(*args) * (1 + 1e-9))
-    outcome = examine(*_data(), {"order": 2})
+    outcome = examine(*_data(), loss | {"order": 2})
     assert outcome.exit_code == 2
     assert named(outcome, "hessian").verdict is Verdict.FAIL
 
 
-def test_the_second_order_is_refused_under_a_softcap() -> None:
-    with pytest.raises(UsageError, match="--order 2 is not there for --softcap"):
-        Settings(order=2, softcap=5.0)
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_masked_or_saturated_classes_have_second_derivatives(examine: Examine, softcap: float | None) -> None:
+    logits, labels = _data()
+    logits[:, 3], logits[4] = -np.inf if softcap is None else -1e9, 1e6 * logits[4]
+    outcome = examine(logits, np.where(labels == 3, 2, labels), {"order": 2, "softcap": softcap})
+    assert outcome.verdict is Verdict.PASS, [(c.name, c.max_margin) for c in outcome.checks]
+    assert np.isfinite(named(outcome, "hessian").max_abs_error)
+
+
+def test_there_is_no_third_order() -> None:
     with pytest.raises(UsageError, match="--order 3: must be less than 3"):
         Settings(order=3)

@@ -11,7 +11,7 @@ import re
 
 _SELF = (
     "forward|difference|audit|chain|columns|symmetry|hessian|invariants|weight-difference|bias-difference|"
-    "inputs-difference|directions"
+    "inputs-difference|directions|weight-audit"
 )
 _NUMBER = r"\d[\d.,]*(?:e[-+]?\d+)?"
 

@@ -37,7 +37,7 @@ def show(outcome: Outcome, manner: Manner) -> None:
     if manner.quiet >= 2:
         return
     try:
-        put(_text(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
+        pour(_pieces(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
     except OutputError as error:
         raise OutputError(f"{error}; the verdict is {outcome.verdict.value.upper()}") from error
 
@@ -61,16 +61,17 @@ def pour(pieces: Iterable[str], *, for_people: bool) -> None:
         raise unwritable(error) from error
 
 
-def _text(outcome: Outcome, manner: Manner) -> str:
+def _pieces(outcome: Outcome, manner: Manner) -> Iterable[str]:
+    """Return the report; where every entry of a matrix is in it, it is never there as a whole."""
     if manner.quiet:
         from gradcheck_cli.report.line import line  # noqa: PLC0415 - start-up
 
-        return line(outcome) + "\n"
+        return [line(outcome) + "\n"]
     if manner.form != "table":
         from gradcheck_cli.report.single import single  # noqa: PLC0415
 
-        return "".join(single(manner.form, outcome))
-    return _table(outcome, manner)
+        return single(manner.form, outcome)
+    return [_table(outcome, manner)]
 
 
 def _table(outcome: Outcome, manner: Manner) -> str:

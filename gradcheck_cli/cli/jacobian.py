@@ -19,8 +19,9 @@ from gradcheck_cli.cli.options import (
     report_option,
     settings_options,
 )
-from gradcheck_cli.cli.reports import Reports
+from gradcheck_cli.cli.reports import ENTIRE, Reports
 from gradcheck_cli.cli.typed import (
+    Roles,
     handed_in,
     manner_of,
     opened_as,
@@ -29,14 +30,13 @@ from gradcheck_cli.cli.typed import (
 )
 
 if TYPE_CHECKING:
+    from gradcheck_cli.cli.console import Manner
     from gradcheck_cli.outcome import Outcome
     from gradcheck_cli.reading import Reading
 
 EXPORTED = "What was exported"
 JUDGED = ("jacobian",)
-PLACES = ("logits",)
-WHOLE = ("csv", "json", "jsonl")
-"""Formats that have every entry of the matrix."""
+ROLES = Roles("jacobian", ("logits",), JUDGED)
 
 EPILOG = """\b
 Examples:
@@ -73,33 +73,36 @@ def jacobian(  # noqa: PLR0913 - one parameter for each thing a user can type
 
     Its entries are a_j (1 - a_j) on the diagonal and -a_k a_j off it. Each is held against finite
     differences of the softmax, against the column form (e_k - a) a_k, and, since it is the Hessian of
-    logsumexp, against second differences of that. NPY, NPZ, safetensors or text, found by content.
+    logsumexp, against second differences of that. NPY, NPZ, safetensors or text, found by content; of a
+    bundle with logits and jacobian both are taken.
     """
     files = {"logits": logits} | handed_in(JUDGED, typed)
-    refuse_idle(typed, judged="jacobian" in files)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "jacobian", files, typed) as reports:
-        whole = form in WHOLE or reports.ask_for(WHOLE)
-        outcome = _checked(files, MatrixSettings(**typed), reading, whole=whole)
-        reports.write(outcome)
-    show(outcome if form in WHOLE else _readable(outcome), manner)
-    return outcome.exit_code
+        return _shown(files, MatrixSettings(**typed), reading, manner, reports).exit_code
 
 
-def _checked(files: dict[str, str], settings: MatrixSettings, reading: Reading, *, whole: bool) -> Outcome:
-    """Open the files and check them; numpy is imported from here on."""
+def _shown(
+    files: dict[str, str], settings: MatrixSettings, reading: Reading, manner: Manner, reports: Reports
+) -> Outcome:
+    """Open the files, check them, and show the outcome while they are open; numpy is imported from here on.
+
+    A report with every entry reads the exported matrix once more.
+    """
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.jacobian import jacobian as examine  # noqa: PLC0415
+    from gradcheck_cli.jacobian import readable  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
-        tensors = opened_as(files, PLACES, reading, opened)
+        tensors = opened_as(files, ROLES, reading, opened)
+        refuse_idle(vars(settings), judged="jacobian" in tensors)
+        whole = manner.form in ENTIRE or reports.ask_for(ENTIRE)
         outcome = examine(tensors, settings, bar, whole=whole)
-    return replace(outcome, settings=outcome.settings | reading.in_force())
-
-
-def _readable(outcome: Outcome) -> Outcome:
-    """Return the outcome with no more of the matrix than a person reads."""
-    from gradcheck_cli.jacobian import readable  # noqa: PLC0415 - start-up
-
-    return replace(outcome, matrix=None if outcome.matrix is None else readable(outcome.matrix))
+        outcome = replace(outcome, settings=outcome.settings | reading.in_force())
+        brief = outcome if outcome.matrix is None else replace(outcome, matrix=readable(outcome.matrix))
+        reports.write(outcome, brief)
+        show(outcome if manner.form in ENTIRE else brief, manner)
+        for tensor in tensors.values():
+            tensor.check_unchanged()
+    return outcome

@@ -22,6 +22,7 @@ from gradcheck_cli.cli.options import (
 )
 from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import (
+    Roles,
     handed_in,
     manner_of,
     opened_as,
@@ -42,7 +43,7 @@ GIVEN = ("weight", "bias", "upstream", "class-weights")
 
 LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
-PLACES = ("inputs", "labels")
+ROLES = Roles("linear", ("inputs", "labels"), (*GIVEN, *JUDGED))
 
 EPILOG = """\b
 Examples:
@@ -50,6 +51,8 @@ Examples:
       verify every partial derivative at W, b and x by finite differences
   softgrad linear x.npy labels.npy --weight W.npy --grad-weight dW.npy
       is the gradient of the output projection right for its precision?
+  softgrad linear dump.npz
+      inputs, labels, weight and whatever else is in it, by their usual names
   softgrad linear x.npy labels.npy --weight W.npy --weight-layout oi
       a square weight of torch.nn.Linear, z = x W^T
 
@@ -60,8 +63,8 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("inputs")
-@click.argument("labels")
-@file_option("--weight", "Weight of the layer (needed).", group=LAYER)
+@click.argument("labels", required=False)
+@file_option("--weight", "Weight of the layer (needed, unless a bundle has it).", group=LAYER)
 @file_option("--bias", "Bias of the layer, one number for each class.", group=LAYER)
 @file_option("--grad-weight", "Gradient of the loss at the weight, in its layout.", group=EXPORTED)
 @file_option("--grad-bias", "Gradient of the loss at the bias.", group=EXPORTED)
@@ -81,7 +84,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @report_option
 def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     inputs: str,
-    labels: str,
+    labels: str | None,
     *,
     form: str,
     report: tuple[str, ...],
@@ -95,12 +98,12 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     INPUTS holds one row of features for each example (any further axes before the last), LABELS one class
     index for each, or target distributions. With a = softmax(z) the gradient at the weight is the sum of
     x (a - y) over the examples, at the bias that of a - y, and (a - y) W^T at the inputs. Files are found
-    by content: NPY, NPZ, safetensors, text.
+    by content: NPY, NPZ, safetensors, text; a bundle, one file with inputs, labels, weight and more by their
+    usual names, is enough alone.
     """
-    files = {"inputs": inputs, "labels": labels} | handed_in((*GIVEN, *JUDGED), typed)
-    if "weight" not in files:
+    files = ROLES.of(inputs, labels) | handed_in(ROLES.others, typed)
+    if labels is not None and "weight" not in files:
         raise UsageError("--weight is missing: which weight makes the logits?")
-    refuse_idle(typed, judged=any(role in files for role in JUDGED))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "linear", files, typed) as reports:
@@ -131,8 +134,9 @@ def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading) 
                 scalars["upstream"] = Scalar.parse(files["upstream"], settings.compute_dtype)
             if not scalars and not locate(files["upstream"]).exists:
                 raise UsageError(f"--upstream {files['upstream']}: neither a number nor a file")
-        tensors = opened_as(
-            {role: text for role, text in files.items() if role not in scalars}, PLACES, reading, opened
-        )
+        roles = replace(ROLES, others=tuple(role for role in ROLES.others if role not in scalars))
+        named = {role: text for role, text in files.items() if role not in scalars}
+        tensors = opened_as(named, roles, reading, opened)
+        refuse_idle(vars(settings), judged=any(role in tensors for role in JUDGED))
         outcome = examine(tensors, scalars, settings, bar)
     return replace(outcome, settings=outcome.settings | reading.in_force())

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gradcheck_cli.batch.case import Case
     from gradcheck_cli.outcome import Outcome
 
+ENTIRE = ("csv", "json", "jsonl")
+"""Formats that programs read, with all there is."""
+
 
 class Reports:
     """The files of ``--report``: found writable first, written last, also where nothing could be checked.
@@ -51,8 +54,8 @@ class Reports:
         """Tell whether one of the reports has one of these formats."""
         return any(each.form in forms for each in self._written)
 
-    def write(self, outcome: Outcome) -> None:
-        """Write every report of an outcome."""
+    def write(self, outcome: Outcome, brief: Outcome | None = None) -> None:
+        """Write every report of an outcome; those that are for people tell the brief one, if there is one."""
         if not self._written:
             return
         from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - start-up
@@ -63,7 +66,8 @@ class Reports:
         drawn = drawn and not any(locate(each).path == STANDARD_INPUT for each in self._files.values())
         pictures = pictures_of(self._case) if drawn else []
         for each in self._written:
-            each.write(single(each.form, outcome, pictures))
+            told = outcome if brief is None or each.form in ENTIRE else brief
+            each.write(single(each.form, told, pictures))
 
     @property
     def _case(self) -> Case:

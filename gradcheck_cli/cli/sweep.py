@@ -19,14 +19,14 @@ from gradcheck_cli.cli.options import (
     settings_options,
 )
 from gradcheck_cli.cli.plot import plot, plot_path
-from gradcheck_cli.cli.typed import handed_in, manner_of, opened_as, reading_of
+from gradcheck_cli.cli.typed import Roles, handed_in, manner_of, opened_as, reading_of
 from gradcheck_cli.settings import LOSS
 
 if TYPE_CHECKING:
     from gradcheck_cli.outcome import Outcome
     from gradcheck_cli.reading import Reading
 
-PLACES = ("logits", "labels")
+ROLES = Roles("sweep", ("logits", "labels"), ("class-weights",))
 
 EPILOG = """\b
 Examples:
@@ -44,7 +44,7 @@ checked or is not, 3 a bug in softgrad."""
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("logits")
-@click.argument("labels")
+@click.argument("labels", required=False)
 @file_option("--class-weights", "Weight of each class.", group=LOSS)
 @settings_options(SweepSettings)
 @reading_options
@@ -53,15 +53,16 @@ checked or is not, 3 a bug in softgrad."""
 )
 @output_options("table", "json", "jsonl", "csv")
 def sweep(  # noqa: PLR0913 - one parameter for each thing a user can type
-    logits: str, labels: str, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any
+    logits: str, labels: str | None, *, form: str, quiet: int, verbose: bool, color: str, **typed: Any
 ) -> int:
     """Show the error of finite differences of the loss of LOGITS and LABELS against their step.
 
     Two methods are what most people write, differences of a whole row's loss, whose error is a V: truncation
     on the right, cancellation on the left. The others take the change of the loss in closed form and have
-    no left side. Each error is held against its proven bound. Files are found by content.
+    no left side. Each error is held against its proven bound. Files are found by content; a bundle, one file
+    with logits and labels by their usual names, is enough alone.
     """
-    files = {"logits": logits, "labels": labels} | handed_in(("class-weights", "plot"), typed)
+    files = ROLES.of(logits, labels) | handed_in((*ROLES.others, "plot"), typed)
     picture = plot_path(files.pop("plot", None))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=1)
     reading = reading_of(typed)
@@ -79,6 +80,6 @@ def _swept(files: dict[str, str], settings: SweepSettings, reading: Reading) -> 
     from gradcheck_cli.sweep import sweep as examine  # noqa: PLC0415 - start-up
 
     with contextlib.ExitStack() as opened:
-        tensors = opened_as(files, PLACES, reading, opened)
+        tensors = opened_as(files, ROLES, reading, opened)
         outcome = examine(tensors, settings)
     return replace(outcome, settings=outcome.settings | reading.in_force())

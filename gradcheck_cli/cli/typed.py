@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.cli.console import Manner
@@ -57,14 +57,38 @@ def reading_of(typed: dict[str, Any]) -> Reading:
     return Reading(**{each.name: typed.pop(each.name) for each in fields(Reading)})
 
 
+@dataclass(frozen=True)
+class Roles:
+    """The parts that files play in a command: which are typed without a flag, and what a bundle may hold."""
+
+    command: str
+    places: tuple[str, ...]
+    others: tuple[str, ...]
+
+    def of(self, first: str, second: str | None) -> dict[str, str]:
+        """Return the files typed without a flag, by role; there is no second where the first is a bundle."""
+        given = (first, second)
+        return {role: text for role, text in zip(self.places, given, strict=True) if text is not None}
+
+
 def opened_as(
-    files: Mapping[str, str], places: Iterable[str], reading: Reading, opened: ExitStack
+    files: Mapping[str, str], roles: Roles, reading: Reading, opened: ExitStack
 ) -> dict[str, Tensor]:
-    """Return the tensors of files by role; those in `places` were not given by a flag."""
-    from gradcheck_cli.bundles import open_inputs  # noqa: PLC0415 - start-up
+    """Return the tensors of files by role.
+
+    Where only the first of those without a flag was typed, it is a bundle, which holds the others and
+    whatever no flag names; where there is only one such, it may be.
+    """
+    from gradcheck_cli.bundles import holds, open_bundle, open_inputs  # noqa: PLC0415 - start-up
 
     for role, text in files.items():
-        refuse_empty_name(role.upper() if role in places else f"--{role}", text)
-    tensors = open_inputs(files, reading, opened)
+        refuse_empty_name(role.upper() if role in roles.places else f"--{role}", text)
+    tensors: dict[str, Tensor] = {}
+    given, first = dict(files), roles.places[0]
+    parts = (*roles.places, *roles.others)
+    if roles.places[-1] not in files or (len(roles.places) == 1 and holds(files[first], parts, reading)):
+        wanted = [role for role in parts if role == first or role not in files]
+        tensors = open_bundle(given.pop(first), wanted, reading, opened, command=roles.command)
+    tensors |= open_inputs(given, reading, opened)
     reading.refuse_idle(tensors, text=any(each.dtype == "text" for each in tensors.values()))
     return tensors

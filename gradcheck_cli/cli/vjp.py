@@ -21,6 +21,7 @@ from gradcheck_cli.cli.options import (
 )
 from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import (
+    Roles,
     handed_in,
     manner_of,
     opened_as,
@@ -37,12 +38,20 @@ JUDGED = ("grad", "probs", "log-probs")
 
 PLACES = ("logits", "upstream")
 
+
+def _roles(*, log: bool) -> Roles:
+    """Return the parts that files play; of the two outputs a bundle may hold, the layer has one."""
+    return Roles("vjp", PLACES, ("grad", "log-probs" if log else "probs"))
+
+
 EPILOG = """\b
 Examples:
   softgrad vjp scores.npy dprobs.npy
       verify the layer's backward by finite differences, every entry
   softgrad vjp scores.npy dprobs.npy --grad dscores.npy --probs probs.npy
       is the attention kernel's softmax right, forward and backward?
+  softgrad vjp dump.npz
+      logits, upstream and whatever else is in it, by their usual names
   softgrad vjp z.npy dlogp.npy --log --grad dz.npy --axis 1
       a log-softmax along axis 1
 
@@ -53,7 +62,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("logits")
-@click.argument("upstream")
+@click.argument("upstream", required=False)
 @file_option("--grad", "Gradient at the logits (bottom_diff).", group=EXPORTED)
 @file_option("--probs", "Softmax of the logits (top_data).", group=EXPORTED)
 @file_option("--log-probs", "With --log: log-softmax of the logits (top_data).", group=EXPORTED)
@@ -63,7 +72,7 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @report_option
 def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
     logits: str,
-    upstream: str,
+    upstream: str | None,
     *,
     form: str,
     report: tuple[str, ...],
@@ -76,10 +85,10 @@ def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
 
     With a = softmax(LOGITS) along an axis and t = UPSTREAM (top_diff), the gradient at the logits is
     (t - sum(t a)) a, and under --log t - a sum(t). Both files have the same shape, of any number of axes:
-    NPY, NPZ, safetensors or text, found by content. -inf marks a masked class.
+    NPY, NPZ, safetensors or text, found by content; a bundle, one file with both by their usual names, is
+    enough alone. -inf marks a masked class.
     """
-    files = {"logits": logits, "upstream": upstream} | handed_in(JUDGED, typed)
-    refuse_idle(typed, judged=any(role in files for role in JUDGED))
+    files = _roles(log=typed["log"]).of(logits, upstream) | handed_in(JUDGED, typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "vjp", files, typed) as reports:
@@ -95,6 +104,7 @@ def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading) -
     from gradcheck_cli.vjp import vjp as examine  # noqa: PLC0415
 
     with contextlib.ExitStack() as opened:
-        tensors = opened_as(files, PLACES, reading, opened)
+        tensors = opened_as(files, _roles(log=settings.log), reading, opened)
+        refuse_idle(vars(settings), judged=any(role in tensors for role in JUDGED))
         outcome = examine(tensors, settings, bar)
     return replace(outcome, settings=outcome.settings | reading.in_force())

@@ -6,23 +6,25 @@ The bias is one row more, of an input that is always 1.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.dense.audit import audit
 from gradcheck_cli.dense.directions import Directions
-from gradcheck_cli.dense.judging import compare_plane, stored
+from gradcheck_cli.dense.judging import explained
 from gradcheck_cli.dense.problem import LinearProblem
-from gradcheck_cli.dense.rows import Stretch, Stretches, summed_error
+from gradcheck_cli.dense.rows import Stretch, Stretches
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
-from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding, Sides
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.judging import LOOSEST, compare_rows, judge_rows
 from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision
 from gradcheck_cli.walks import Walk
 
@@ -30,7 +32,7 @@ WORK = 1 << 31
 """Logarithms, N D K, up to which every entry of the weight's gradient is differenced."""
 
 _GROUP = 1 << 20  # entries of the weight worked on together
-_LEAST = 8  # inputs of a group, so that each process has some
+_LEAST, _MOST = 8, 32  # inputs of a group: enough for a product of matrices, few enough for every process
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class WeightOrder:
     directions: Directions | None  # along which the others are
     tolerance: Tolerance | None
     top: int
+    seed: int
     progress: Progress = silent
 
     @property
@@ -78,17 +81,17 @@ class WeightOrder:
     @property
     def grid(self) -> Grid:
         """Return the groups: an input's weights in the same group whatever the number of processes."""
-        group = max(_LEAST, min(64, _GROUP // self.problem.classes))
+        group = max(_LEAST, min(_MOST, _GROUP // self.problem.classes))
         return Grid(self.rows, 1, min(group, self.rows))
 
     @property
     def asides(self) -> tuple[str, ...]:
-        """Return that there is nothing beside the rows."""
-        return ()
+        """Return the check that is made on a sample."""
+        return ("weight-audit",)
 
     def aside(self) -> dict[str, Finding]:
-        """Return nothing."""
-        return {}
+        """Return what moving a few weights shows."""
+        return {"weight-audit": audit(self.problem, self.stretches, self.seed, self.top)}
 
     def walk(self, tallies: Tallies) -> Walk:
         """Return what puts rows through the comparisons."""
@@ -109,27 +112,24 @@ class WeightOrder:
         return look
 
     def _compare(self, sums: _Sums, tallies: Tallies, of: str) -> None:
-        sums.add_all()
+        export, models = self.problem.export(f"grad-{of}"), set[Model]()
+        if export is not None and self.tolerance is None:
+            models = {LOOSEST, min(LOOSEST, tallies[export.name].model)}
+        sums.add_all(models)
         if self.directions is not None and sums.inputs is not None:
             self.directions.note(sums.inputs.start, sums.right)
         start = 0 if sums.inputs is None else sums.inputs.start
         tally = tallies[f"{of}-difference"]
-        for row, number in enumerate(sums.moved):
-            sides = Sides(sums.differences[row : row + 1], sums.right[number : number + 1],
-                          sums.own[number : number + 1])  # fmt: skip
-            compare_plane(tally, start + number, sides)
-        export = self.problem.export(f"grad-{of}")
+        for first, moved in sums.runs():
+            numbers = slice(sums.moved[first], sums.moved[first] + moved)
+            sides = Sides(sums.differences[first : first + moved], sums.right[numbers], sums.own[numbers])
+            compare_rows(tally, start + numbers.start, sides)
         if export is not None:
             got = np.empty_like(sums.right)
             export.rows.read(start, start + len(got), got)
-            compare_plane(
-                tallies[export.name], start, Sides(got, sums.right, self._allowed(sums, got, export))
-            )
-
-    def _allowed(self, sums: _Sums, got: Floats, export: Export) -> Floats:
-        if self.tolerance is not None:
-            return self.tolerance.spread(sums.right, np.empty_like(got))
-        return stored(sums.leeway, sums.right, got, export)
+            values = got, sums.right
+            by = self.tolerance or explained(values, export, sums.leeway)
+            judge_rows(tallies[export.name], start, values, by)
 
 
 class _Sums:
@@ -141,10 +141,11 @@ class _Sums:
         problem = order.problem
         m, classes = 1 if inputs is None else len(inputs), problem.classes
         self.moved = [0] if inputs is None else [k for k, i in enumerate(inputs) if i in order.differenced]
-        self.right, self.own, self.leeway = np.zeros((3, m, classes))
+        self.right, self.own = np.zeros((2, m, classes))
         self.differences = np.zeros((len(self.moved), classes))
         self.export = problem.export("grad-bias" if inputs is None else "grad-weight")
         self.steps = self._steps()
+        self._leeways: dict[Model, Floats] = {}
 
     def _steps(self) -> Floats:
         """Return the step of each input that is moved."""
@@ -157,26 +158,48 @@ class _Sums:
         steps = np.array([linear.step_for(each, unit) for each in largest])
         return steps if link.softcap is not None else steps / link.temperature
 
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Yield runs of neighbours among the inputs that are moved: the first one's place, how many."""
+        first = 0
+        for place in range(1, len(self.moved) + 1):
+            if place == len(self.moved) or self.moved[place] != self.moved[place - 1] + 1:
+                yield first, place - first
+                first = place
+
+    def leeway(self, model: Model) -> Floats:
+        """Return what the sums may be off by under a model of the exporter's arithmetic."""
+        if model not in self._leeways:
+            self._leeways[model] = np.zeros_like(self.right)
+            for rows in self.order.stretches:
+                self._add_leeways(rows, np.abs(self._x(rows)), (model,))
+        return self._leeways[model].copy()
+
     def _x(self, rows: Stretch) -> Floats:
         if self.inputs is None:
             return np.ones((len(rows.g), 1))
         return rows.x[:, self.inputs.start : self.inputs.stop]
 
-    def add_all(self) -> None:
-        """Add up every example."""
+    def add_all(self, models: Iterable[Model]) -> None:
+        """Add up every example, and the leeways under some models along with it."""
         problem = self.order.problem
         capped = problem.head.loss.link.softcap is not None
-        summed = 0.0 if self.export is None else summed_error(self.export, problem.rows)
+        self._leeways = {model: np.zeros_like(self.right) for model in models}
         for rows in self.order.stretches:
             x = self._x(rows)
             size = np.abs(x)
             self.right += x.T @ rows.g
-            self.own += size.T @ (linear.difference_error(rows.at, problem.rows) * rows.size)
-            if self.export is not None:
-                self.leeway += size.T @ (rows.leeway[self.export.name] + summed * np.abs(rows.g))
+            self.own += linear.difference_error(rows.at, problem.rows) * (size.T @ rows.size)
+            self._add_leeways(rows, size, self._leeways)
             if self.moved:
-                self._move(rows, np.ascontiguousarray(x[:, self.moved]), capped=capped)
+                every = len(self.moved) == x.shape[1]
+                self._move(rows, x if every else np.ascontiguousarray(x[:, self.moved]), capped=capped)
         self.own += 2.0**-1000
+
+    def _add_leeways(self, rows: Stretch, size: Floats, models: Iterable[Model]) -> None:
+        problem = self.order.problem
+        if self.export is not None:
+            for model in models:
+                self._leeways[model] += size.T @ rows.leeway(problem, self.export, problem.rows, model)
 
     def _move(self, rows: Stretch, x: Floats, *, capped: bool) -> None:
         """Add the central differences of some examples."""

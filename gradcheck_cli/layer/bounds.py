@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.bounds import add_storage
+from gradcheck_cli.bounds import ACCEPTED, add_storage
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Finding
-from gradcheck_cli.grades import ARITHMETIC, Grade, tightest
+from gradcheck_cli.grades import Grade
 from gradcheck_cli.layer.blocks import LayerTile
 from gradcheck_cli.numeric import accuracy, slack
 from gradcheck_cli.numeric.layer import LayerPoint
@@ -17,37 +17,29 @@ from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.slack import Slack
 
-WAYS = (*ARITHMETIC, Model.FUSED_LSE)
-"""The models of plain arithmetic, from the tightest to the loosest that is accepted."""
-
 
 class Bounds:
     """What an exported gradient may be off by on a tile, under each model that may explain it."""
 
-    def __init__(self, tile: LayerTile, export: Export, room: tuple[Floats, Floats]) -> None:
+    def __init__(self, tile: LayerTile, export: Export) -> None:
         self.tile = tile
         self.export = export
-        self.room = room
         self._largest = np.abs(tile.g).max(axis=1) * tile.point.link.temperature
 
-    def spread(self, out: Floats, model: Model, *, native: bool = False) -> Floats:
-        """Write every entry's allowance to `out`; with native half on top if that is asked for."""
-        tile, point = self.tile, self.tile.point
-        whole = allowance(point, self.export, self._largest, model).over(point.link.temperature)
-        whole.spread(tile.planes, tile.g, out, self.room[1])
-        add_storage(out, tile.g, self.export, self.room[1])
-        if native and self.export.native is not None:
-            out += slack.native_error(point, tile.planes, self.export.native, tile.g, self.room)
-        if self.export.flushes:
-            got = tile.plane(tile.room.got)
-            np.maximum(out, self.export.grid.smallest_normal, out=out, where=got == 0.0)
+    def spread(self, model: Model) -> Floats:
+        """Write every entry's allowance to the room's plane for it; `error` of the room stays as it is."""
+        tile, point, export = self.tile, self.tile.point, self.export
+        out, work = tile.plane(tile.room.allowed), tile.plane(tile.room.work)
+        plain = min(model, ACCEPTED)
+        whole = allowance(point, export, self._largest, plain).over(point.link.temperature)
+        whole.spread(tile.planes, tile.g, out, work)
+        add_storage(out, tile.g, export, work)
+        if model > plain and export.native is not None:
+            room = np.empty_like(out), work
+            out += slack.native_error(point, tile.planes, export.native, tile.g, room)
+        if export.flushes:
+            np.maximum(out, export.grid.smallest_normal, out=out, where=tile.plane(tile.room.got) == 0.0)
         return out
-
-    def tightest(self, error: Floats, start: Model) -> Model:
-        """Return the tightest model, from `start` on, that explains errors which are allowed."""
-        ways = WAYS if self.export.native is None else (*WAYS, Model.NATIVE_HALF)
-        out = self.tile.plane(self.tile.room.allowed)
-        return tightest(start, ways, lambda model: bool((error <= self.spread(out, model)).all()))
 
     def known(self) -> Finding:
         """Return of how many rows the bounds can say nothing, and how much rounded logits hide."""

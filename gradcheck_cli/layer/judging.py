@@ -14,12 +14,12 @@ from gradcheck_cli.engine import Looking, Progress, Tallies, silent
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.judging import Explanations, judge_rows
 from gradcheck_cli.layer.blocks import LayerBlock, LayerTile, room_of, work_out
-from gradcheck_cli.layer.bounds import WAYS, Bounds
+from gradcheck_cli.layer.bounds import Bounds
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.numeric import accuracy, layer, methods, slack, stencil
 from gradcheck_cli.numeric.methods import Method
-from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import row_sum
 from gradcheck_cli.stencils import signs
@@ -253,22 +253,14 @@ class _Gradient:
 
     def tile(self, tile: LayerTile, tally: Tally) -> None:
         export, room = self.of.export, tile.room
-        got, allowed = tile.plane(room.got), tile.plane(room.allowed)
-        error, work = tile.plane(room.error), tile.plane(room.work)
+        got = tile.plane(room.got)
         room.read(export.rows, tile.start, got)
-        tally.count_ulps(tile.start, got, tile.g)
-        if self.of.tolerance is not None:
-            self.of.tolerance.spread(tile.g, allowed)
-            tally.needs(Model.NONE)
-            tally.add(compare(Sides(got, tile.g, allowed), tally.look(tile.place), error, work))
-            return
-        bounds = Bounds(tile, export, (error, work))
-        bounds.spread(allowed, WAYS[-1], native=True)
-        finding = compare(Sides(got, tile.g, allowed), tally.look(tile.place), error, work)
-        tally.add(finding.merge(bounds.known(), tally.top))
-        tally.needs(Model.NONE if finding.failing else bounds.tightest(error, tally.model))
+        planes = tile.plane(room.error), tile.plane(room.work)
+        bounds = Bounds(tile, export)
+        by = self.of.tolerance or Explanations(export, bounds.spread)
+        judge_rows(tally, tile.start, (got, tile.g), by, planes)
+        if self.of.tolerance is None:
+            tally.add(bounds.known())
 
     def end(self, tally: Tally) -> None:
         """Every entry has been seen."""
-        if self.of.tolerance is None:
-            tally.needs(self.of.export.finest)

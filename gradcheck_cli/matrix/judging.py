@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gradcheck_cli.blocks import Grid
-from gradcheck_cli.bounds import add_storage
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
-from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding, Look, Sides, Tally, compare
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.judging import LOOSEST, Explanations, compare_rows, judge_rows, stored
 from gradcheck_cli.matrix.problem import MatrixProblem
 from gradcheck_cli.numeric import jacobian, methods, slack
 from gradcheck_cli.numeric.accuracy import pairwise
 from gradcheck_cli.numeric.half import NATIVE_CAP
-from gradcheck_cli.numeric.jacobian import SoftmaxRow
+from gradcheck_cli.numeric.jacobian import Leeway, SoftmaxRow
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import DEEPEST
@@ -31,7 +31,7 @@ _ENTRIES = 24  # audited at most
 _MOVED_LOGITS = 1 << 18  # put through brute-force differences at most, but one entry at least
 
 Got = Callable[[range], Floats]
-Allowed = Callable[[range, Floats, Floats], Floats]
+Allowed = Callable[[range, Floats], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,68 @@ class Entrywise:
 
     name: str
     got: Got
-    allowed: Allowed  # of rows, given their true entries and what was got
+    allowed: Allowed  # of rows, given their true entries
     grid: Precision | None = None
+
+    def compare(self, k: range, right: Floats, tally: Tally, room: tuple[Floats, Floats]) -> None:
+        """Compare rows k with their true entries."""
+        compare_rows(tally, k.start, Sides(self.got(k), right, self.allowed(k, right)), room)
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedMatrix:
+    """An exported Jacobian against the truth, every entry."""
+
+    problem: MatrixProblem
+    export: Export
+    tolerance: Tolerance | None
+    name: str = "jacobian"
+    _leeways: dict[Model, Leeway] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Precision:
+        """Return the grid of the export."""
+        return self.export.grid
+
+    def got(self, k: range) -> Floats:
+        """Return the exported rows k: (n, K)."""
+        out = np.empty((len(k), self.problem.classes))
+        first = self.problem.first
+        self.export.rows.read(first + k.start, first + k.stop, out)
+        return out
+
+    def by(self, k: range, right: Floats, got: Floats) -> Tolerance | Explanations:
+        """Return what rows k may be off by, given their true entries and what was got."""
+        if self.tolerance is not None:
+            return self.tolerance
+        export, at = self.export, self.problem.at
+
+        def spread(model: Model) -> Floats:
+            out = self._leeway(model).rows_of(at, k, np.empty_like(right))
+            if model >= Model.NATIVE_HALF and export.native is not None:
+                largest = np.abs(right).max(axis=1, keepdims=True)
+                native = jacobian.native(at, export.native).rows_of(at, k, np.empty_like(right))
+                out += np.minimum(native, NATIVE_CAP * largest)
+            return stored(out, right, got, export, model)
+
+        return Explanations(export, spread)
+
+    def _leeway(self, model: Model) -> Leeway:
+        if model not in self._leeways:
+            self._leeways[model] = jacobian.exported(
+                self.problem.at, self.export.compute, self.export.grid, self.export.logits, model
+            )
+        return self._leeways[model]
+
+    def allowed(self, k: range, right: Floats, got: Floats) -> Floats:
+        """Return what rows k may be off by at most."""
+        by = self.by(k, right, got)
+        return by.spread(right, np.empty_like(right)) if isinstance(by, Tolerance) else by.spread(LOOSEST)
+
+    def compare(self, k: range, right: Floats, tally: Tally, room: tuple[Floats, Floats]) -> None:
+        """Compare rows k with their true entries."""
+        got = self.got(k)
+        judge_rows(tally, k.start, (got, right), self.by(k, right, got), room)
 
 
 @dataclass(frozen=True)
@@ -57,7 +117,7 @@ class MatrixOrder:
     """What every process does: the problem, its comparisons, how much to keep."""
 
     problem: MatrixProblem
-    checks: tuple[Entrywise, ...]
+    checks: tuple[Entrywise | ExportedMatrix, ...]
     top: int
     grid: Grid
     progress: Progress = silent
@@ -73,7 +133,7 @@ class MatrixOrder:
         return self.problem.rows**2
 
     @property
-    def comparisons(self) -> tuple[Entrywise | RowSums, ...]:
+    def comparisons(self) -> tuple[Entrywise | ExportedMatrix | RowSums, ...]:
         """Return what each row is put through."""
         return (*self.checks, RowSums())
 
@@ -107,22 +167,10 @@ class MatrixOrder:
                 right, error, work = room[:, : len(k)]
                 jacobian.rows_of(at, k, right)
                 for each in self.checks:
-                    got, tally = each.got(k), tallies[each.name]
-                    sides = Sides(got, right, each.allowed(k, right, got))
-                    tally.count_ulps(k.start, sides.got, right)
-                    tally.needs(Model.NONE)  # by which model, is not asked of a matrix
-                    tally.add(compare(sides, tally.look(_placing(k, at.classes)), error, work))
+                    each.compare(k, right, tallies[each.name], (error, work))
                 _sum_rows(at, k, right, tallies["invariants"])
 
         return look
-
-
-def _placing(k: range, classes: int) -> Callable[[int], tuple[int, int]]:
-    def place(position: int) -> tuple[int, int]:
-        row, column = divmod(position, classes)
-        return k.start + row, column
-
-    return place
 
 
 def _sum_rows(at: SoftmaxRow, k: range, right: Floats, tally: Tally) -> None:
@@ -146,7 +194,7 @@ def own_checks(problem: MatrixProblem) -> tuple[Entrywise, ...]:
         Entrywise(
             "columns",
             lambda k: jacobian.columns_of(at, k),
-            lambda k, right, _: columns.rows_of(at, k, np.empty_like(right)),
+            lambda k, right: columns.rows_of(at, k, np.empty_like(right)),
         ),
         Entrywise("symmetry", lambda k: jacobian.transposed_differences_of(at, k, STEP), _relative(first)),
         Entrywise("hessian", lambda k: jacobian.second_differences_of(at, k), _relative(second)),
@@ -154,44 +202,7 @@ def own_checks(problem: MatrixProblem) -> tuple[Entrywise, ...]:
 
 
 def _relative(share: float) -> Allowed:
-    return lambda _, right, __: np.abs(right) * share + 2.0**-1000
-
-
-def judged_export(problem: MatrixProblem, export: Export, tolerance: Tolerance | None) -> Entrywise:
-    """Return the comparison of an exported Jacobian."""
-
-    def got(k: range) -> Floats:
-        out = np.empty((len(k), problem.classes))
-        export.rows.read(problem.first + k.start, problem.first + k.stop, out)
-        return out
-
-    return Entrywise("jacobian", got, allowed_of(problem, export, tolerance), export.grid)
-
-
-def allowed_of(problem: MatrixProblem, export: Export, tolerance: Tolerance | None) -> Allowed:
-    """Return what the entries of an exported Jacobian may be off by."""
-    at = problem.at
-    if tolerance is not None:
-        return lambda _, right, __: tolerance.spread(right, np.empty_like(right))
-    whole = jacobian.exported(at, export.compute, export.grid, export.logits)
-    half = None if export.native is None else jacobian.native(at, export.native)
-    relative, absolute = rounding(export.decimals)
-    grid = export.grid
-
-    def allowed(k: range, right: Floats, got: Floats) -> Floats:
-        out = whole.rows_of(at, k, np.empty_like(right))
-        if half is not None:
-            largest = np.abs(right).max(axis=1, keepdims=True)
-            out += np.minimum(half.rows_of(at, k, np.empty_like(right)), NATIVE_CAP * largest)
-        add_storage(out, right, export, np.empty_like(right))
-        if grid is not export.compute and not grid.half:
-            out *= 1.0 + grid.unit
-            out += grid.unit * np.abs(right) + grid.smallest_subnormal / 2.0
-        if export.flushes:
-            np.maximum(out, grid.smallest_normal, out=out, where=got == 0.0)
-        return out + relative * np.abs(right) + absolute
-
-    return allowed
+    return lambda _, right: np.abs(right) * share + 2.0**-1000
 
 
 def forward(problem: MatrixProblem, top: int) -> Finding:

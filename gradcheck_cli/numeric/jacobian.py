@@ -25,10 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.numeric import methods
-from gradcheck_cli.numeric.accuracy import any_order, pairwise, probability_error, rounded_exponent
+from gradcheck_cli.numeric.accuracy import pairwise, probability_error, rounded_exponent
 from gradcheck_cli.numeric.allowance import DEPTH_OF_ZERO
 from gradcheck_cli.numeric.difference import AUDIT_STEP
 from gradcheck_cli.numeric.half import native_exponent
+from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import Indices, Link, Sums, exponentials, shift, sums
 
@@ -188,20 +189,32 @@ def reference(at: SoftmaxRow) -> Leeway:
     return computed(at, FLOAT64, pairwise(at.classes))
 
 
-def exported(at: SoftmaxRow, u: Precision, grid: Precision, logits: Precision | None = None) -> Leeway:
-    """Return the leeway of an exporter: sums in any order, a rounded logsumexp, an output kept in 16 bits.
+def exported(
+    at: SoftmaxRow,
+    u: Precision,
+    grid: Precision,
+    logits: Precision | None = None,
+    model: Model = Model.FUSED_LSE,
+) -> Leeway:
+    """Return the leeway of an exporter: its sums, a rounded logsumexp, an output kept in 16 bits.
 
-    Where the logits were rounded afterwards, each probability may change by expm1(r_j) besides.
+    Where the logits were rounded afterwards, each probability may change by expm1(r_j) besides. What is
+    correctly rounded has softgrad's own leeway alone.
     """
-    whole, own = computed(at, u, any_order(at.classes)), reference(at)
-    fused = math.expm1(min(2.0 * u.unit * abs(float(at.sums.lse[0])), 1.0))
-    kept = grid.unit if grid.half else 0.0
-    rho = whole.rho + own.rho + min(fused, _FUSED_CAP) + kept
+    own = reference(at)
+    rho, products, floor = own.rho, own.products, own.floor
+    if model is not Model.CORRECTLY_ROUNDED:
+        whole = computed(at, u, model.sigma(at.classes))
+        rho = whole.rho + rho + (grid.unit if grid.half else 0.0)
+        products, floor = whole.products + products, whole.floor + floor
+    if model >= Model.FUSED_LSE:
+        fused = math.expm1(min(2.0 * u.unit * abs(float(at.sums.lse[0])), 1.0))
+        rho = rho + min(fused, _FUSED_CAP)
     if logits is not None:
         exponent, steep = rounded_exponent(at.sums, at.link, logits)
         moved = exponent[0] + np.max(steep) * np.minimum(-at.d, DEPTH_OF_ZERO)
         rho = rho + np.expm1(np.minimum(1.001 * moved, 200.0))
-    return Leeway(rho, whole.products + own.products, whole.floor + own.floor)
+    return Leeway(rho, products, floor)
 
 
 def native(at: SoftmaxRow, half: Precision) -> Leeway:

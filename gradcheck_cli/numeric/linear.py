@@ -17,13 +17,15 @@ A z-loss adds zeta to s Q, and what is left out of its square is z t^2 / 2, belo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.numeric.accuracy import ANYTHING
-from gradcheck_cli.numeric.cross_entropy import Point
-from gradcheck_cli.numeric.difference import STEP
+from gradcheck_cli.numeric.accuracy import ANYTHING, pairwise, reference_error
+from gradcheck_cli.numeric.cross_entropy import Point, losses
+from gradcheck_cli.numeric.difference import AUDIT_STEP, STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
+from gradcheck_cli.numeric.ruler import FIFTH_DERIVATIVE_MAX
 from gradcheck_cli.numeric.softmax import Planes
 
 CACHED = 1 << 16
@@ -36,9 +38,9 @@ _BENT = 0.8
 """sup |d sech^2(x)/dx| = 0.77: by how much the slope of a softcap moves with its argument."""
 
 
-def dot_error(u: Precision, terms: int) -> float:
-    """Return the relative error of an inner product, to sum |x||w|: gamma of the terms and two roundings."""
-    n = (terms + 2.0) * u.unit
+def dot_error(u: Precision, sigma: float) -> float:
+    """Return the relative error of an inner product, to sum |x||w|: gamma of sigma and three roundings."""
+    n = (sigma + 3.0) * u.unit
     return n / (1.0 - n) if n < 1.0 else math.inf
 
 
@@ -142,14 +144,33 @@ def bent_column_difference(at: Point, planes: Planes, pull: Floats, x: Floats, s
     return total
 
 
-def input_differences(at: Point, a: Floats, pull: Floats, w: Floats, steps: Floats) -> Floats:
-    """Return dE/dx by central differences: w (D, K), steps (D,) to (n, D); no softcap."""
-    moved = w * steps[:, None]
-    up, down = a @ np.expm1(moved).T, a @ np.expm1(-moved).T
-    ratio: Floats = np.log1p((up - down) / (1.0 + down))
+@dataclass(frozen=True, eq=False)
+class InputMoves:
+    """What moving each input up and down by its step does to the exponentials of the classes: (D, K)."""
+
+    w: Floats
+    steps: Floats  # (D,)
+    down: Floats  # E(-t)
+    span: Floats  # E(t) - E(-t)
+
+    @classmethod
+    def of(cls, w: Floats, steps: Floats) -> InputMoves:
+        """Return the moves of the inputs of a weight."""
+        down = np.multiply(w, -steps[:, None])
+        span = -2.0 * np.sinh(down)
+        return cls(w, steps, np.expm1(down, out=down), span)
+
+
+def input_differences(at: Point, a: Floats, pull: Floats, by: InputMoves) -> Floats:
+    """Return dE/dx by central differences: (n, D); no softcap."""
+    ratio: Floats = a @ by.span.T
+    below = a @ by.down.T
+    below += 1.0
+    ratio /= below
+    np.log1p(ratio, out=ratio)
     ratio *= at.coefficient[:, None]
-    ratio /= 2.0 * steps
-    ratio -= pull @ w.T
+    ratio /= 2.0 * by.steps
+    ratio -= pull @ by.w.T
     return ratio
 
 
@@ -175,3 +196,63 @@ def difference_error(at: Point, terms: int) -> float:
     capped = at.loss.link.softcap is not None
     each = 192.0 if capped else 48.0
     return (each + 3.0 * terms) * FLOAT64.unit / (at.loss.link.temperature if capped else 1.0)
+
+
+def shift_is_nothing(at: Point) -> bool:
+    """Tell whether the loss stays as it is where all logits of a row move together."""
+    return at.loss.link.softcap is None and at.loss.z_loss == 0.0
+
+
+def analytic_error(at: Point, planes: Planes, g: Floats, reach: Floats, features: int) -> Floats:
+    """Return what the gradient at the logits may be off by, those multiplied out in any order: (n, K).
+
+    The logits themselves, sums of |x||w| up to `reach` (n,), may be off besides.
+    """
+    out, moved, work = np.empty_like(g), np.empty_like(g), np.empty_like(g)
+    reference_error(at).spread(at, planes, g, out, work)
+    off = (dot_error(FLOAT64, float(features)) + 4.0 * FLOAT64.unit) * reach
+    out += logits_moved(at, planes, off, moved, work)
+    return out
+
+
+def audit_truncation(at: Point) -> Floats:
+    """Return the truncation of a five-point difference of each row's loss, to |x|: (n,).
+
+    h^4/30 sup |f^(5)| for a step of the logit of at most h, as of the audit in `ruler`: x^5 h^4 is at most
+    |x| of what a step of h gives.
+    """
+    s, z = _loss_scales(at)
+    if shift_is_nothing(at):
+        fifth = FIFTH_DERIVATIVE_MAX * s * at.q.mass
+    else:
+        fifth = 64.0 * (s * at.q.mass + z * (1.0 + np.abs(at.sums.top) + math.log(at.sums.classes)))
+    whole: Floats = AUDIT_STEP**4 / 30.0 * math.exp(4.0 * AUDIT_STEP) * fifth / unit_of(at.loss.link)
+    return whole
+
+
+def audit_errors(at: Point, planes: Planes, reach: Floats, features: int) -> tuple[Floats, Floats]:
+    """Return the rounding of each row's loss, and that of a logit multiplied out again, times 1.1: (n,).
+
+    In u of the loss, Q (7 log K + 8 + sigma) for the logarithm of the sum, (sigma + 4) sum q_k D_k for the
+    dot product, where the cross-entropy is at least that sum, 16 |v| Q for what is rounded before the
+    maximum is subtracted, and for a z-loss lse^2 + 2 lse (sigma + 16 + |v|). The logit's own rounding counts
+    by the slope of the loss, at most 1/T under a softcap. A tenth more for what two steps change of either.
+    """
+    link, (s, z) = at.loss.link, _loss_scales(at)
+    sigma, log_k = pairwise(at.sums.classes), math.log(at.sums.classes)
+    base = 0.0 if shift_is_nothing(at) else at.sums.reach
+    depth = losses(at, planes.d, np.empty_like(planes.d))
+    entropy = at.q.mass * (7.0 * log_k + 8.0 + sigma + 16.0 * base) + (sigma + 4.0) * depth
+    lse = np.abs(at.sums.top) + log_k
+    rounding = FLOAT64.unit * (s * entropy + z * (lse * lse + 2.0 * lse * (sigma + 16.0 + base)))
+    moved = (dot_error(FLOAT64, pairwise(features) + 3.0) + 4.0 * FLOAT64.unit) * (
+        reach + AUDIT_STEP * unit_of(link)
+    )
+    steepest = 1.0 / link.temperature if link.softcap is not None else 1.0
+    return 1.1 * rounding, 1.1 * steepest * moved
+
+
+def _loss_scales(at: Point) -> tuple[Floats, Floats]:
+    """Return what multiplies a row's cross-entropy, and the square of its logsumexp, in size: (n,), (n,)."""
+    chain = 1.0 if at.loss.link.softcap is not None else at.loss.link.temperature
+    return np.abs(at.by.s) * chain, 0.5 * chain * np.abs(at.by.z)

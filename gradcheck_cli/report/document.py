@@ -9,16 +9,18 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
-from gradcheck_cli.outcome import Check, Input, Outcome
+from gradcheck_cli.outcome import Check, Input, Outcome, Streamed
 from gradcheck_cli.visible import unicode
 
 SCHEMA = 1
+_TOGETHER = 1 << 13  # numbers written together
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -55,12 +57,25 @@ def softgrad_version() -> str:
 
 def to_json(outcome: Outcome) -> str:
     """Return the document, indented, without a line end."""
-    return json.dumps(document(outcome), allow_nan=False, ensure_ascii=True, indent=2)
+    return "".join(poured(outcome, indent=2))
 
 
 def to_jsonl(outcome: Outcome) -> str:
     """Return the document on one line, without a line end."""
-    return json.dumps(document(outcome), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
+    return "".join(poured(outcome, indent=None))
+
+
+def poured(outcome: Outcome, *, indent: int | None) -> Iterator[str]:
+    """Yield the document in pieces, indented or on one line, without a line end."""
+    found = document(outcome)
+    separators = None if indent else (",", ":")
+    encoder = json.JSONEncoder(allow_nan=False, indent=indent, separators=separators)
+    if not isinstance(found.get("matrix", {}).get("analytic"), _Rows):
+        yield encoder.encode(found)
+        return
+    many = encoder.iterencode(found)  # a piece for each number
+    while part := "".join(islice(many, _TOGETHER)):
+        yield part
 
 
 def mutation_to_json(found: Any, indent: int | None) -> str:
@@ -120,9 +135,20 @@ def _plain(value: Any) -> Any:
         }
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+    if isinstance(value, (list, tuple, Streamed)):
+        return _Rows(value) if isinstance(value, Streamed) else [_plain(item) for item in value]
     return _scalar(value)
+
+
+class _Rows(list[Any]):
+    """The rows of a streamed plane, as a list that ``json`` goes through and never has as a whole."""
+
+    def __init__(self, streamed: Streamed) -> None:
+        super().__init__([None])  # json writes an empty list without asking for its rows
+        self._streamed = streamed
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(_plain, self._streamed)
 
 
 def _scalar(value: Any) -> Any:

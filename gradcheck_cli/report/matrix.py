@@ -94,7 +94,7 @@ def csv(outcome: Outcome) -> Iterator[str]:
         names += ["exported", "exported_allowed"]
     yield ",".join(names)
     classes = [int(k) for k in shown.classes]
-    for row, k in enumerate(classes):
-        columns = [plane[row].tolist() for plane in planes]
+    for k, *found in zip(classes, *planes, strict=True):
+        columns = (row.tolist() for row in found)
         for j, *values in zip(classes, *columns, strict=True):
             yield f"{k},{j}," + ",".join(map(repr, values))

@@ -35,6 +35,7 @@ RULERS = {
     "weight-difference": "dE/dW against finite differences",
     "bias-difference": "dE/db against finite differences",
     "inputs-difference": "dE/dx against finite differences",
+    "weight-audit": "dE/dW against the loss worked out again",
     "directions": "dE/dW against finite differences along directions",
     "chain": "the gradient through the probabilities against a - y",
     "invariants": "what must hold for every softmax gradient",

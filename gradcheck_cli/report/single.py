@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from gradcheck_cli.outcome import Outcome
-from gradcheck_cli.report.document import document, to_json, to_jsonl
+from gradcheck_cli.report.document import document, poured
 from gradcheck_cli.report.forms import pieces
 from gradcheck_cli.report.sentence import sentence
 from gradcheck_cli.summary import Head, Summary
+
+_TOGETHER = 1 << 10  # lines written together
 
 
 def named(name: str, number: int, message: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,13 +23,20 @@ def named(name: str, number: int, message: str, found: Mapping[str, Any]) -> dic
 def single(form: str, outcome: Outcome, pictures: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
     """Return the report of one outcome in a format, in pieces; JSON is that of the command itself."""
     if form in ("json", "jsonl"):
-        return iter([(to_json if form == "json" else to_jsonl)(outcome) + "\n"])
+        return chain(poured(outcome, indent=2 if form == "json" else None), ["\n"])
     if form == "csv" and (outcome.curves or outcome.matrix is not None):
         from gradcheck_cli.report import curves, matrix  # noqa: PLC0415 - of a study: every step or entry
 
-        return (f"{each}\n" for each in (curves.csv if outcome.curves else matrix.csv)(outcome))
+        return _lines(curves.csv(outcome) if outcome.curves else matrix.csv(outcome))
     name = outcome.inputs[0].path if outcome.inputs else outcome.command
     return alone(form, {**named(name, 0, sentence(outcome), document(outcome)), "pictures": list(pictures)})
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines with their ends, many together: each piece is written by itself."""
+    rest = iter(lines)
+    while some := list(islice(rest, _TOGETHER)):
+        yield "\n".join([*some, ""])
 
 
 def alone(form: str, found: Mapping[str, Any]) -> Iterator[str]:

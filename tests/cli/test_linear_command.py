@@ -36,7 +36,7 @@ def test_json_holds_the_contract(softgrad: Run) -> None:
     }  # fmt: skip
     assert [each["name"] for each in told["checks"]] == [
         "forward", "difference", "audit", "chain", "invariants",
-        "weight-difference", "bias-difference", "inputs-difference", "grad-weight",
+        "weight-difference", "weight-audit", "bias-difference", "inputs-difference", "grad-weight",
     ]  # fmt: skip
     assert told["checks"][5]["entries"] == told["checks"][-1]["entries"] == 240
     assert told["settings"]["upstream"] == 1.0

@@ -66,7 +66,7 @@ def test_without_matplotlib_it_says_what_to_install(softgrad: Run, tmp_path: Pat
         ),
         (["z.npy", "y.npy", "--softcap", "0"], "--softcap 0.0: must be at least 1e-30"),
         (["z.npy", "y.npy", "-q", "-f", "csv"], "-q and --format csv contradict"),
-        (["z.npy"], "Missing argument 'LABELS'"),
+        (["z.npy"], "z.npy: no LABELS are given; write softgrad sweep LOGITS LABELS"),
     ],
 )
 def test_what_cannot_be_swept_is_one_line_and_exit_2(

@@ -52,7 +52,8 @@ def test_json_holds_the_contract(softgrad: Run) -> None:
         (["z.npy", "t.npy", "--temperature", "0"], "--temperature 0.0: must be at least 1e-30"),
         (["z.npy", "t.npy", "--masked-rows", "drop"], "drop"),
         (["z.npy", "t.npy", "-q", "-f", "json"], "-q and --format json contradict"),
-        (["z.npy"], "Missing argument 'UPSTREAM'"),
+        (["z.npy"], "z.npy: no UPSTREAM is given; write softgrad vjp LOGITS UPSTREAM"),
+        ([], "Missing argument 'LOGITS'"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_exit_2(

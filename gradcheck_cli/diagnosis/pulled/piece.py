@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.blocks import Grid
+from gradcheck_cli.bounds import ACCEPTED
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.diagnosis.guess import Piece
 from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.judging import LOOSEST
 from gradcheck_cli.layer.blocks import LayerRoom, LayerTile, room_of, work_out
-from gradcheck_cli.layer.bounds import WAYS, Bounds
+from gradcheck_cli.layer.bounds import Bounds
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.refusals import Flags
@@ -87,11 +89,9 @@ class Layer:
 
     def _allowed(self, tile: LayerTile, *, native: bool) -> Floats:
         """Return what the check allows: (n, K)."""
-        room = tile.room
-        allowed, work = tile.plane(room.allowed), (tile.plane(room.error), tile.plane(room.work))
         if self.tolerance is not None:
-            return np.array(self.tolerance.spread(tile.g, allowed))
-        return np.array(Bounds(tile, self.export, work).spread(allowed, WAYS[-1], native=native))
+            return self.tolerance.spread(tile.g, np.empty_like(tile.g))
+        return np.array(Bounds(tile, self.export).spread(LOOSEST if native else ACCEPTED))
 
     def _error(self, tile: LayerTile) -> tuple[Floats, float, float]:
         """Return a rho, the relative error of storing, and the absolute tolerance."""

@@ -11,6 +11,7 @@ import numpy as np
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.dense.problem import LinearProblem
+from gradcheck_cli.dense.rows import logits_share
 from gradcheck_cli.diagnosis import diagnose as logits
 from gradcheck_cli.diagnosis.diagnose import Evidence
 from gradcheck_cli.diagnosis.situation import Situation
@@ -18,7 +19,6 @@ from gradcheck_cli.diagnosis.summed.diagnose import diagnose
 from gradcheck_cli.diagnosis.summed.suspects import Layer
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding
-from gradcheck_cli.numeric.linear import dot_error
 from gradcheck_cli.numeric.precision import FLOAT64, Precision
 from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.workers import processors
@@ -56,9 +56,7 @@ def _blurred(problem: LinearProblem, export: Export) -> Export:
 
     As so many bits of the largest logit of each row, in the row where that is the fewest.
     """
-    terms = problem.features + int(problem.has_bias)
-    share = dot_error(export.compute, terms) + dot_error(FLOAT64, terms)
-    worst = 0.0
+    share, worst = logits_share(problem, export), 0.0
     step = max(1, (1 << 18) // problem.classes)
     for start in range(0, problem.rows, step):
         stop = min(start + step, problem.rows)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.blocks import Grid
-from gradcheck_cli.dense.judging import stored
 from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.guess import Core, Piece
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Made
 from gradcheck_cli.exports import rounding
+from gradcheck_cli.judging import stored
 from gradcheck_cli.numeric.precision import Floats
 
 _SAMPLED = 16  # inputs whose sums are looked at first

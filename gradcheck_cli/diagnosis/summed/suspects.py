@@ -71,7 +71,7 @@ class Layer:
     def right(self, tile: Tile) -> Made:
         """Return the right gradient at the logits and what the check allows it on the way to the export."""
         g = np.array(tile.g, order="C")
-        return g, leeway_of(self.problem, tile, tile.planes, g, self.export)
+        return g, leeway_of(self.problem, tile, self.export)
 
     def made(self, suspect: Suspect, tile: Tile, recipe: Recipe) -> Made:
         """Return what a bug makes of the gradient at the logits, and what that may be off by."""
