@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.diagnosis import patterns
+from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis
 from gradcheck_cli.diagnosis.memory import other_orders
 from gradcheck_cli.diagnosis.sample import Sample, draw
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.solve import Explanation, distinct, solve
-from gradcheck_cli.diagnosis.survey import Claim, Survey, survey
+from gradcheck_cli.diagnosis.survey import Survey, survey
 from gradcheck_cli.diagnosis.view import Rows
 from gradcheck_cli.diagnosis.weakness import weaknesses
 from gradcheck_cli.diagnosis.where import facts, ratio

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.diagnosis.recipe import Recipe
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.slack import Seen, slack
 from gradcheck_cli.diagnosis.view import View
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.refusals import Flags
@@ -68,10 +68,11 @@ def factors(view: View, recipe: Recipe) -> tuple[Range, Range | None]:
     """Return the factors that bring a recipe's rows in line, and those with 16-bit arithmetic admitted."""
     with np.errstate(all="ignore"):
         plane, size = recipe.gradient()
-        got = view.got
+        seen = Seen.of(recipe, view.columns)
+        got = seen.got
         if view.columns is not None:
-            got, plane, size = (each[:, view.columns] for each in (got, plane, size))
-        allowed = slack(recipe, plane, size, view.columns)
+            plane, size = plane[:, view.columns], size[:, view.columns]
+        allowed = slack(recipe, plane, size, seen)
         tight = allowed_factors(got, plane, allowed.scaled, allowed.floor)
         if allowed.loose is None:
             return tight, None

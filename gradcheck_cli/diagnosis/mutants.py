@@ -204,7 +204,7 @@ def _rewritten(sample: Sample) -> Change | None:
         return None
 
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
-        pulled, _ = recipe.changed(q=np.zeros_like(recipe.q), finish=None).gradient()
+        pulled, _ = recipe.untargeted().changed(finish=None).gradient()
         twice = rounded(rounded(pulled, grid) - (pulled - plane), grid)
         return np.where(recipe.q > 0.0, twice, plane), size
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from gradcheck_cli.diagnosis.bug import DEFECT
+from gradcheck_cli.diagnosis.count import ALL
 from gradcheck_cli.diagnosis.scale import clipped
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.survey import ALL, Survey
+from gradcheck_cli.diagnosis.survey import Survey
 from gradcheck_cli.diagnosis.where import ratio
 from gradcheck_cli.outcome import Diagnosis
 
@@ -21,7 +22,7 @@ def _diagnosis(code: str, message: str, formula: str, advice: str, **parameters:
 
 def all_zero(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     """Return that nothing was exported but zeros, and what may have made them."""
-    if found.kept != float("inf"):
+    if found.nonzero:
         return ()
     first = situation.first_upstream == 0.0
     hint = " (the upstream gradient of row 0 is 0: was it used for all rows?)" if first else ""

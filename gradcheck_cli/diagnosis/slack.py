@@ -23,6 +23,7 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 
 _SMALLEST = math.exp(-700.0)  # probability
+_HAIR_LESS = 1.0 - 2.0**-40
 _SMALL = 1e-3  # relative error up to which exponentials are linear enough
 
 
@@ -35,9 +36,35 @@ class Slack:
     loose: Floats | None  # None where 16-bit arithmetic is no excuse
 
 
-def slack(recipe: Recipe, plane: Floats, size: Floats, columns: Indices | None = None) -> Slack:
-    """Return the slack of a predicted plane: (n, K), (n, K); or of some of its columns."""
-    a, got = (each if columns is None else each[:, columns] for each in (recipe.a, recipe.got))
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Entries of a recipe's rows, those of all columns or of some: (n, m) each."""
+
+    a: Floats
+    got: Floats
+
+    @classmethod
+    def of(cls, recipe: Recipe, columns: Indices | None = None) -> Seen:
+        """Return some columns of a recipe's rows, or all."""
+        if columns is None:
+            return cls(recipe.a, recipe.got)
+        return cls(recipe.a[:, columns], recipe.got[:, columns])
+
+
+def least(recipe: Recipe) -> float:
+    """Return what a prediction may be off by at least, relative to it, in every entry of every row."""
+    tolerance, export = recipe.situation.tolerance, recipe.situation.export
+    if tolerance is not None:
+        return _HAIR_LESS * tolerance.rtol
+    classes, unit = recipe.situation.classes, export.compute.unit
+    of_all = 4.0 * math.log(classes) + classes + 48.0 + _divisor_terms(recipe)
+    return _HAIR_LESS * min(unit * of_all + export.grid.unit + rounding(export.decimals)[0], 1.0)
+
+
+def slack(recipe: Recipe, plane: Floats, size: Floats, seen: Seen | None = None) -> Slack:
+    """Return the slack of a predicted plane: (n, m), (n, m); of all columns where none are given."""
+    seen = Seen.of(recipe) if seen is None else seen
+    a, got = seen.a, seen.got
     situation, export = recipe.situation, recipe.situation.export
     told = np.isfinite(plane)  # a predicted NaN has no part in what its row may be off by
     magnitude, size = np.where(told, np.abs(plane), 0.0), np.where(told, size, 0.0)
@@ -58,7 +85,7 @@ def slack(recipe: Recipe, plane: Floats, size: Floats, columns: Indices | None =
     if export.native is None:
         return Slack(scaled, floor, None)
     h, depth = export.native.unit, -np.log(np.maximum(a, _SMALLEST))
-    exponent = h * (4.0 * depth + 4.0 * math.log(recipe.a.shape[1]) + 16.0)
+    exponent = h * (4.0 * depth + 4.0 * math.log(situation.classes) + 16.0)
     native = np.expm1(np.minimum(exponent, 1.0)) * size + 4.0 * h * magnitude
     native = np.minimum(native, NATIVE_CAP * magnitude.max(axis=1, keepdims=True))
     return Slack(scaled, floor + 8.0 * export.native.smallest_subnormal, scaled + native)
@@ -66,8 +93,8 @@ def slack(recipe: Recipe, plane: Floats, size: Floats, columns: Indices | None =
 
 def _relative(recipe: Recipe, a: Floats, unit: float) -> Floats:
     """Return the relative error of each probability: (n, K)."""
-    classes, link = recipe.a.shape[1], recipe.loss.link
-    of_row = np.full(len(recipe.a), 4.0 * math.log(classes) + classes + 48.0)
+    classes, link = recipe.situation.classes, recipe.loss.link
+    of_row = np.full(len(a), 4.0 * math.log(classes) + classes + 48.0)
     if link.softcap is not None or link.temperature != 1.0:
         of_row += 26.0 * recipe.reach
     if recipe.z_factor:

@@ -50,7 +50,7 @@ def _padded(sample: Sample) -> Iterable[Variant]:
         told = {"lanes": count, "width": classes + count}
 
         def change(recipe: Recipe, count: int = count) -> Recipe:
-            return recipe.changed(a=recipe.a / (1.0 + count * np.exp(-recipe.lse))[:, None])
+            return recipe.thinned(1.0 / (1.0 + count * np.exp(-recipe.lse)))
 
         yield Variant(change=change, parameters=told, guessed=count not in seen)
 
@@ -59,7 +59,7 @@ def _seen_lanes(sample: Sample) -> list[int]:
     """Return how many lanes of exp(0) the rows ask for, where they agree on a whole number."""
     view = sample.probe
     with np.errstate(all="ignore"):
-        plane, _ = view.recipe.changed(q=np.zeros_like(view.recipe.q)).gradient()
+        plane, _ = view.recipe.untargeted().gradient()
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
         missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
         asked = missing * np.exp(view.recipe.lse)
@@ -89,7 +89,7 @@ def _reduced_twice(_: Sample) -> Iterable[Variant]:
     for shards in (2, 3, 4, 6, 8, 12, 16, 32, 64):
 
         def change(recipe: Recipe, shards: int = shards) -> Recipe:
-            return recipe.changed(a=recipe.a / shards)
+            return recipe.thinned(np.full(len(recipe.counted), 1.0 / shards))
 
         yield Variant(change=change, parameters={"shards": shards}, guessed=shards > 8)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradcheck_cli.diagnosis.count import CONFIDENT
 from gradcheck_cli.diagnosis.sample import draw
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.survey import CONFIDENT
 from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
 from gradcheck_cli.tensors import Rows
 
