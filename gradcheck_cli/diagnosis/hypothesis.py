@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.recipe import Recipe
-from gradcheck_cli.diagnosis.slack import least, slack
+from gradcheck_cli.diagnosis.slack import Prediction, least
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.refusals import Flags
 
@@ -66,9 +66,8 @@ class Hypothesis:
             rows = np.flatnonzero(refuted.any(axis=1))
             if not rows.size:
                 return refuted
-            part = changed.picked(rows)
-            plane, got = plane[rows], part.got
-            allowed = slack(part, plane, size[rows])
+            part, plane = changed.picked(rows), plane[rows]
+            got, allowed = part.got, Prediction.made(part, plane, size[rows]).slack
             scaled = allowed.loose if loose and allowed.loose is not None else allowed.scaled
             left = ~(error[rows] <= scaled + allowed.floor)
         left &= ~((np.isnan(plane) & np.isnan(got)) | (plane == got))

@@ -17,7 +17,7 @@ from gradcheck_cli.blocks import Block
 from gradcheck_cli.bounds import ACCEPTED
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.slack import Seen, least, slack
+from gradcheck_cli.diagnosis.slack import Prediction, Terms, least
 from gradcheck_cli.diagnosis.view import Sight
 from gradcheck_cli.diagnosis.weights import Line
 from gradcheck_cli.numeric.precision import Floats
@@ -127,6 +127,6 @@ class Outline:
         plane = by[:, None] * (line.coefficient[:, None] * a - taken)
         size = np.abs(by)[:, None] * (line.size[:, None] * a + np.abs(taken))
         own = a if changed.by is None else a * changed.by[:, None]
-        allowed = slack(changed, plane, size, Seen(own, got))
+        allowed = Prediction(changed.situation, Terms.of(changed), own, got, plane, size).slack
         fits: Flags = rest & (np.abs(got - plane) <= allowed.scaled + allowed.floor).all(axis=1)
         return fits

@@ -12,15 +12,13 @@ from gradcheck_cli.diagnosis.bug import CONVENTION, Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
 from gradcheck_cli.diagnosis.fit import Range, factors, holds
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
-from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.screen import Candidates, Changes, Screen
+from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.diagnosis.view import View
-from gradcheck_cli.numeric.precision import Floats
 
-_PREFILTER_ROWS, _PREFILTER_ENTRIES = 6, 1 << 13  # that pairs are tried on first
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
 _BETTER = 0.5  # of the failing entries' error must go
 _ALONE = frozenset({"finish"})  # slots whose bugs are not tried together with others
@@ -66,23 +64,37 @@ class _Solver:
         self.rows = suspects(ROW_FACTORS, sample)
         with np.errstate(all="ignore"):
             self.changes = suspects(CHANGES, sample)
+            self.screen = Screen(sample, self.rows)
         self.factor: Interval | None = None
 
     def solution(self) -> Solution:
-        """Try single changes and then pairs, each with every factor of rows and of all."""
+        """Try single changes and then pairs, each with every factor of rows and of all.
+
+        What one bug explains needs no two: then nothing is looked for but single bugs that explain as much.
+        """
         with np.errstate(all="ignore"):
             singles = [(each,) for each in self.changes]
-            found = self._explanations([(), *(each for each in singles if not each[0].bug.costly)])
-            found = found or self._explanations([each for each in singles if each[0].bug.costly])
+            found = [*self._of((), (None, *self.rows))]
+            found += self._explanations([each for each in singles if not each[0].bug.costly], found)
+            found = found or self._explanations([each for each in singles if each[0].bug.costly], found)
             if not found:
-                found = self._explanations(self._pairs())
+                pairs = [each for each in combinations(self.changes, 2) if _together(each)]
+                found = self._explanations(pairs, found)
         return Solution(tuple(sorted(found, key=lambda each: each.rank)), self.factor)
 
-    def _explanations(self, sets: Sequence[tuple[Suspect, ...]]) -> list[Explanation]:
-        return [each for changes in sets for each in self._of(changes)]
+    def _explanations(self, sets: Sequence[Changes], known: Sequence[Explanation]) -> list[Explanation]:
+        """Return what explains the sample with changes; as they are first, then with factors as well."""
+        passed = list(self.screen.passed(sets))
+        found = [each for one in passed if one.alone for each in self._of(one.changes, (None,))]
+        fewest = min((each.rank[0] for each in (*known, *found)), default=None)
+        if fewest is None or any(fewest > len(one.changes) for one in passed):
+            for one in passed:
+                rows = tuple(row for row in one.rows if row is not None or not one.alone)
+                found += self._of(one.changes, rows)
+        return found
 
-    def _of(self, changes: tuple[Suspect, ...]) -> Iterator[Explanation]:
-        """Yield what explains the sample with these changes of the recipe."""
+    def _of(self, changes: Changes, rows: Candidates) -> Iterator[Explanation]:
+        """Yield what explains the sample with these changes of the recipe, and one of these row factors."""
         seen: list[tuple[Range, Range | None]] = []
 
         def ranges(place: int) -> tuple[Range, Range | None]:
@@ -91,7 +103,7 @@ class _Solver:
                 seen.append(factors(view, apply(changes, view.recipe)))
             return seen[place]
 
-        for row in (None, *self.rows):
+        for row in rows:
             for loose in (False, True):
                 interval = self._common(ranges, row, loose=loose)
                 if interval is None:
@@ -116,7 +128,7 @@ class _Solver:
         return low, high
 
     def _named(
-        self, changes: tuple[Suspect, ...], row: Suspect | None, interval: Interval, *, loose: bool
+        self, changes: Changes, row: Suspect | None, interval: Interval, *, loose: bool
     ) -> Iterator[Explanation]:
         low, high = interval
         if low <= 0.0 <= high:  # nothing at all explains it as well
@@ -155,25 +167,6 @@ class _Solver:
                 return True
         return False
 
-    def _pairs(self) -> list[tuple[Suspect, ...]]:
-        """Return the pairs of changes that the first rows do not refute."""
-        view = self.sample.probe
-        rows = max(1, min(_PREFILTER_ROWS, _PREFILTER_ENTRIES // self.sample.situation.classes))
-        first = view.picked(list(range(min(rows, len(view.counted)))))
-        known = [each.variant.factor(first.recipe) for each in self.rows if each.variant.factor]
-        by = np.stack([np.ones(len(first.counted)), *known])
-        changed = {id(each): apply((each,), first.recipe) for each in self.changes}
-        return [
-            pair
-            for pair in combinations(self.changes, 2)
-            if _together(pair) and _stands(first, apply(pair[1:], changed[id(pair[0])]), by)
-        ]
-
-
-def _stands(view: View, recipe: Recipe, by: Floats) -> bool:
-    """Tell whether some factor brings a recipe in line with a view; `by` holds those of rows: (m, n)."""
-    return any(found is not None and found.divided(by).possible.any() for found in factors(view, recipe))
-
 
 def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, float]:
     """Return the error of the prediction and of the right answer, in failing entries and in all.
@@ -192,7 +185,7 @@ def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, fl
 def _numbers(view: View, hypothesis: Hypothesis) -> int:
     """Return how many entries are predicted that could be told from 0 (or are predicted to be NaN)."""
     plane, size = hypothesis.predict(view.recipe)
-    allowed = slack(hypothesis.changed(view.recipe), plane, size)
+    allowed = Prediction.made(hypothesis.changed(view.recipe), plane, size).slack
     return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (allowed.scaled + allowed.floor))))
 
 

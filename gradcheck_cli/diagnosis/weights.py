@@ -66,6 +66,10 @@ class Line:
     columns: Indices
     taken: Floats  # what is taken away in that column
 
+    def at(self, columns: Indices) -> Floats:
+        """Return what is taken away in some columns: (m,) to (n, m)."""
+        return np.where(columns == self.columns[:, None], self.taken[:, None], 0.0)
+
 
 def weights_of(tile: Tile) -> Weights:
     """Return the right target weights of a tile."""
