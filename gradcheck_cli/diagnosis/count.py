@@ -14,15 +14,13 @@ from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.fit import factors
 from gradcheck_cli.diagnosis.outline import Outline, judged_at_once, outlined
 from gradcheck_cli.diagnosis.recipe import Recipe
-from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.view import Sight, View, sights_of
+from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
+from gradcheck_cli.diagnosis.view import Sight, sights_of
 from gradcheck_cli.exports import rounding
 from gradcheck_cli.findings import ExactSum
-from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
 
-CONFIDENT = 0.99
 _PIECE = 1 << 14  # entries that a hypothesis is worked out for together: its planes stay in the cache
 REMEMBERED = 8  # rows that a hypothesis does not explain
 NO_FACTOR = (float("inf"), -float("inf"))
@@ -67,13 +65,17 @@ class Count:
 
     def _judge(self, sight: Sight, outline: Outline | None) -> None:
         """Count what fails, and hold every entry against the one factor of all, if there is one."""
-        counted, own_a = sight.counted, sight.tile.at.sums.own_a
-        self.counts["all_confident"] += int(np.count_nonzero(counted & (own_a > CONFIDENT)))
-        left = None if outline is None else self._at_once(outline)
-        if left is None:
-            self._one_by_one(sight.view)
-        elif left.size:
-            self._one_by_one(sight.view.picked(left))
+        confident = sight.counted & (sight.tile.at.sums.own_a > CONFIDENT)
+        self.counts["all_confident"] += _count(confident)
+        if outline is None:
+            failing, every = sight.view.failing, np.arange(len(confident))
+            self._one_by_one(sight, every, failing, np.asarray(sight.view.right.any(axis=1)))
+        else:
+            left = self._at_once(outline)
+            if left.size:
+                at = sight.tile.at
+                meant: Flags = (at.coefficient != 0.0) | (at.own_gradient != 0.0)
+                self._one_by_one(sight, left, outline.failing(left), meant[left])
         if self.low <= self.high:
             self._measure(sight, outline)
 
@@ -81,8 +83,8 @@ class Count:
         """Count the rows that are right or wrong throughout outside the label; return the others."""
         sight, extremes = outline.sight, outline.others
         lowest, highest = extremes.lowest, extremes.highest
-        least, most = outline.limits()
-        got, right, allowed = outline.at_label()
+        least, most = outline.limits
+        got, right, allowed = outline.at_label
         nothing = (lowest == 0.0) & (highest == 0.0)
         one_sided = nothing | (lowest > 0.0) | (highest < 0.0)
         wrong = extremes.beyond(sight.tile.at.coefficient, most) & one_sided
@@ -92,7 +94,8 @@ class Count:
         own = sure & ~(np.abs(got - right) <= allowed)
         others, silent = self.situation.classes - 1, got == 0.0
         zero = sure & nothing & silent
-        self._mark(sight, wrong | own, wrong & own, zero & ((right != 0.0) | wrong))
+        every = np.arange(len(sure))
+        self._mark(sight, every, wrong | own, wrong & own, zero & ((right != 0.0) | wrong))
         more = {
             "entries": _count(sure) * (others + 1),
             "failing": _count(wrong) * others + _count(own),
@@ -107,36 +110,39 @@ class Count:
         left: Indices = np.flatnonzero(~sure)
         return left
 
-    def _mark(self, sight: Sight, some: Flags, every: Flags, zero: Flags) -> None:
-        """Mark rows of a tile, and count the failing ones."""
+    def _mark(self, sight: Sight, rows: Indices, some: Flags, every: Flags, zero: Flags) -> None:
+        """Mark some rows of a tile, and count the failing ones."""
         marks = SOME * some + ALL * every + ZERO * zero
-        self.rows[sight.rows.start : sight.rows.stop] |= marks.astype(np.uint8)
-        confident = sight.counted & (sight.tile.at.sums.own_a > CONFIDENT)
-        self._add({"ignored_rows": _count(some & ~sight.counted), "confident_rows": _count(some & confident)})
+        self.rows[sight.rows.start + rows] |= marks.astype(np.uint8)
+        counted, own_a = sight.counted[rows], sight.tile.at.sums.own_a[rows]
+        more = {
+            "ignored_rows": _count(some & ~counted),
+            "confident_rows": _count(some & counted & (own_a > CONFIDENT)),
+        }
+        self._add(more)
 
     def _add(self, more: dict[str, int]) -> None:
         for name, count in more.items():
             self.counts[name] += count
 
-    def _one_by_one(self, view: View) -> None:
-        """Count what fails of some rows, given what the check allows each entry."""
-        failing = view.failing
-        some, confident = failing.any(axis=1), view.counted & (view.own_a > CONFIDENT)
-        zero = ~view.got.any(axis=1) & view.right.any(axis=1)
+    def _one_by_one(self, sight: Sight, rows: Indices, failing: Flags, meant: Flags) -> None:
+        """Count what fails of some rows; `meant` are those that ought not to be 0."""
+        got, counted = sight.got[rows], sight.counted[rows]
+        some, whole, nonzero = (
+            np.asarray(each) for each in (failing.any(axis=1), failing.all(axis=1), got.any(axis=1))
+        )
+        own = failing[np.arange(len(rows)), sight.tile.planes.pivot[rows]]
         more = {
             "entries": failing.size,
             "failing": _count(failing),
-            "at_label": _count(failing[np.arange(len(failing)), view.pivot] & view.counted),
-            "in_ignored": _count(failing[~view.counted]),
-            "not_numbers": _count(failing & ~view.finite),
-            "zeros": _count(failing & (view.got == 0.0)),
-            "ignored_rows": _count(some & ~view.counted),
-            "confident_rows": _count(some & confident),
-            "nonzero": _count(view.got),
+            "at_label": _count(own & counted),
+            "in_ignored": _count(failing[~counted]),
+            "not_numbers": _count(failing & ~np.isfinite(got)),
+            "zeros": _count(failing & (got == 0.0)),
+            "nonzero": _count(nonzero),
         }
         self._add(more)
-        marks = SOME * some + ALL * failing.all(axis=1) + ZERO * zero
-        self.rows[view.recipe.numbers] |= marks.astype(np.uint8)
+        self._mark(sight, rows, some, whole, ~nonzero & meant)
         if some.any():
             self.columns += np.count_nonzero(failing, axis=0)
 
@@ -160,9 +166,9 @@ class Count:
 
     def _off(self, outline: Outline) -> Indices:
         """Return the rows that the one factor does not explain for sure."""
-        size, least = abs(self.guess), outline.limits()[0]
+        size, least = abs(self.guess), outline.limits[0]
         fits = outline.others.within(self.guess * outline.sight.tile.at.coefficient, size * least)
-        got, right, allowed = outline.at_label()
+        got, right, allowed = outline.at_label
         fits &= np.abs(got - self.guess * right) <= size * allowed + self.floor
         left: Indices = np.flatnonzero(~fits)
         return left
@@ -203,7 +209,7 @@ def _doubtful(claim: Claim, recipe: Recipe, outline: Outline | None) -> Iterator
     yield from (slice(start, start + step) for start in range(0, len(recipe.counted), step))
 
 
-def _count(which: Flags | Floats) -> int:
+def _count(which: Any) -> int:
     return int(np.count_nonzero(which))
 
 

@@ -21,7 +21,7 @@ from gradcheck_cli.diagnosis.slack import Prediction, Terms, least
 from gradcheck_cli.diagnosis.view import Sight
 from gradcheck_cli.diagnosis.weights import Line
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.numeric.softmax import Indices, Planes
 from gradcheck_cli.refusals import Flags
 
 _HAIR = 2.0**-45  # more than what a quotient and two products round, relative to the larger side
@@ -94,6 +94,7 @@ class Outline:
         self.quotient[rows, self.labels] = self.quotient[rows, self.beside]
         return found
 
+    @cached_property
     def limits(self) -> tuple[Floats, Floats]:
         """Return the least and the most that the check allows got_j / a_j of each row: (n,), (n,)."""
         tile, situation = self.sight.tile, self.sight.situation
@@ -107,6 +108,40 @@ class Outline:
         share = allowance.fixed + allowance.relative * size
         return share, share + allowance.depth * deepest + allowance.floor / smallest
 
+    def failing(self, rows: Indices) -> Flags:
+        """Return the entries of some rows that the check refuses: (m, K).
+
+        Between the least and the most that is allowed each entry is held against its own bound.
+        """
+        tile = self.sight.tile
+        least, most = (each[rows, None] for each in self.limits)
+        middle = tile.at.coefficient[rows, None]
+        off = np.abs(self.quotient[rows] - middle)
+        hair = _HAIR * np.abs(middle)
+        failing: Flags = off > most + _HAIR * (np.abs(middle) + most)
+        at = np.nonzero(~(failing | (off <= least - hair)))
+        failing[at] = self._refused(rows[at[0]], at[1])
+        got, right, allowed = (each[rows] for each in self.at_label)
+        failing[np.arange(len(rows)), self.labels[rows]] = ~(np.abs(got - right) <= allowed)
+        return failing
+
+    def _refused(self, rows: Indices, columns: Indices) -> Flags:
+        """Hold single entries outside the label's column against their own bounds, as rows of one class."""
+        tile, situation = self.sight.tile, self.sight.situation
+        a, d, got = (each[rows, columns][:, None] for each in (tile.planes.a, tile.planes.d, self.sight.got))
+        right = a * tile.at.coefficient[rows, None]
+        allowed, work = np.empty((2, len(rows), 1))
+        if situation.tolerance is not None:
+            situation.tolerance.spread(right, allowed)
+        else:
+            none = np.zeros(len(rows), dtype=np.int64)
+            single = Planes(d, a, None, np.arange(len(rows)), none)
+            allowance = self.sight.ladder.bound(ACCEPTED).allowance.part(tile.rows).part(rows)
+            allowance.outside_pivot(tile.at.part(rows), single, right, allowed, work)
+        refused: Flags = ~(np.abs(got - right) <= allowed)[:, 0]
+        return refused
+
+    @cached_property
     def at_label(self) -> tuple[Floats, Floats, Floats]:
         """Return what was got, what is right and what is allowed in the label's column: (n,) each."""
         tile, situation = self.sight.tile, self.sight.situation

@@ -257,8 +257,7 @@ class Recipe:
 
     def untargeted(self) -> Recipe:
         """Return the recipe without targets: q is 0."""
-        columns = np.zeros(len(self.counted), dtype=np.int64)
-        return replace(self, weights=Weights(columns, np.zeros(len(columns))))
+        return replace(self, weights=Weights(self.weights.columns, np.zeros(len(self.counted))))
 
     def targeted(self, rows: Flags) -> Recipe:
         """Return the recipe with targets in some of the rows alone: (n,)."""

@@ -15,6 +15,9 @@ from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows
 
+CONFIDENT = 0.99
+"""Probability of a label from which on its row is called confident."""
+
 _CHUNK = 1 << 17  # labels looked at together
 _ENTRIES = 1 << 18  # logits looked at together
 

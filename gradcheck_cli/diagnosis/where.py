@@ -7,10 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from gradcheck_cli.diagnosis.count import CONFIDENT
 from gradcheck_cli.diagnosis.fit import Range, factors, holds
 from gradcheck_cli.diagnosis.sample import Sample
-from gradcheck_cli.diagnosis.situation import Situation
+from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
 from gradcheck_cli.diagnosis.survey import Counts, Survey
 from gradcheck_cli.outcome import Fact
 
