@@ -127,7 +127,8 @@ class Count:
 
     def _one_by_one(self, sight: Sight, rows: Indices, failing: Flags, meant: Flags) -> None:
         """Count what fails of some rows; `meant` are those that ought not to be 0."""
-        got, counted = sight.got[rows], sight.counted[rows]
+        got = sight.got if len(rows) == len(sight.got) else sight.got[rows]
+        counted = sight.counted[rows]
         some, whole, nonzero = (
             np.asarray(each) for each in (failing.any(axis=1), failing.all(axis=1), got.any(axis=1))
         )

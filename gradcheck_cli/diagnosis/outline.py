@@ -116,7 +116,8 @@ class Outline:
         tile = self.sight.tile
         least, most = (each[rows, None] for each in self.limits)
         middle = tile.at.coefficient[rows, None]
-        off = np.abs(self.quotient[rows] - middle)
+        every = len(rows) == len(self.labels)
+        off = np.abs((self.quotient if every else self.quotient[rows]) - middle)
         hair = _HAIR * np.abs(middle)
         failing: Flags = off > most + _HAIR * (np.abs(middle) + most)
         at = np.nonzero(~(failing | (off <= least - hair)))

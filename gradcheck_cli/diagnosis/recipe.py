@@ -95,11 +95,11 @@ class Recipe:
     def picked(self, places: Places) -> Recipe:
         """Return the recipe of some of the rows, by their places here."""
         arrays: dict[str, Any] = {name: getattr(self, name)[places] for name in self._arrays()}
-        return replace(self, read={}, weights=self.weights.picked(places), **arrays)
+        return self._with(read={}, weights=self.weights.picked(places), **arrays)
 
     def kept(self) -> Recipe:
         """Return the recipe with probabilities of its own, for they are a tile's until the next one."""
-        return replace(self, base=np.array(self.base, order="C"))
+        return self._with(base=np.array(self.base, order="C"))
 
     def _arrays(self) -> list[str]:
         return [each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)]
@@ -187,17 +187,17 @@ class Recipe:
             q[~known] = 0.0
             weights = Weights.of(q)
         counted = self.counted if counted is None else counted
-        return replace(self, weights=weights, mass=targets.mass, labels=labels, counted=counted)
+        return self._with(weights=weights, mass=targets.mass, labels=labels, counted=counted)
 
     def retold(self, **terms: Any) -> Recipe:
         """Return the recipe under another loss: smoothing, class weights or z-loss replaced."""
         loss = replace(self.loss, **terms)
-        told = replace(self, loss=loss, z_factor=loss.z_loss)
+        told = self._with(loss=loss, z_factor=loss.z_loss)
         if not self.situation.problem.soft:
             return told.dealt(told.labels)
         t = self._stored(self.situation.problem.targets)
         targets = cross_entropy.distribution_targets(t, self.labels, loss)
-        return replace(told, weights=Weights.of(t), mass=targets.mass)
+        return told._with(weights=Weights.of(t), mass=targets.mass)
 
     def relinked(self, link: Link) -> Recipe:
         """Return the recipe with another softcap and temperature."""
@@ -205,16 +205,18 @@ class Recipe:
         chain = np.full((len(z), 1), 1.0 / link.temperature)
         if link.softcap is not None:
             chain = (1.0 - np.tanh(z / link.softcap) ** 2) / link.temperature
-        return replace(self, loss=replace(self.loss, link=link)).with_argument(link.apply(z), chain)
+        return self._with(loss=replace(self.loss, link=link)).with_argument(link.apply(z), chain)
 
     def with_argument(self, v: Floats, chain: Floats) -> Recipe:
         """Return the recipe whose softmax is taken of another argument v: (n, K)."""
         top = v.max(axis=1, keepdims=True)
         w = np.exp(v - top)
         total = w.sum(axis=1, keepdims=True)
-        finite = np.where(np.isfinite(v), np.abs(v), 0.0)
-        lse = (top + np.log(total))[:, 0]
-        return replace(self, base=w / total, by=None, chain=chain, lse=lse, reach=finite.max(axis=1))
+        lowest = v.min(axis=1)
+        if np.isneginf(lowest).any():
+            lowest = np.where(np.isneginf(v), 0.0, v).min(axis=1)
+        reach, lse = np.maximum(np.abs(top[:, 0]), np.abs(lowest)), (top + np.log(total))[:, 0]
+        return self._with(base=w / total, by=None, chain=chain, lse=lse, reach=reach)
 
     @property
     def logits(self) -> Floats:
@@ -253,19 +255,26 @@ class Recipe:
                 plane, size = before(recipe, plane, size)
             return finish(recipe, plane, size)
 
-        return replace(self, finish=both)
+        return self._with(finish=both)
 
     def untargeted(self) -> Recipe:
         """Return the recipe without targets: q is 0."""
-        return replace(self, weights=Weights(self.weights.columns, np.zeros(len(self.counted))))
+        return self._with(weights=Weights(self.weights.columns, np.zeros(len(self.counted))))
 
     def targeted(self, rows: Flags) -> Recipe:
         """Return the recipe with targets in some of the rows alone: (n,)."""
-        return replace(self, weights=self.weights.where(rows))
+        return self._with(weights=self.weights.where(rows))
 
     def thinned(self, by: Floats) -> Recipe:
         """Return the recipe with the probabilities of each row multiplied: (n,)."""
-        return replace(self, by=by if self.by is None else self.by * by)
+        return self._with(by=by if self.by is None else self.by * by)
+
+    def _with(self, **ingredients: Any) -> Recipe:
+        """Return a copy with some fields replaced; `dataclasses.replace` takes longer than a few rows do."""
+        other = object.__new__(Recipe)
+        other.__dict__.update(self.__dict__)
+        other.__dict__.update(ingredients)
+        return other
 
     def changed(self, **ingredients: Any) -> Recipe:
         """Return the recipe with some ingredients replaced, `a` and `q` among them."""
@@ -273,7 +282,7 @@ class Recipe:
             ingredients |= {"base": ingredients.pop("a"), "by": None}
         if "q" in ingredients:
             ingredients["weights"] = Weights.of(ingredients.pop("q"))
-        return replace(self, **ingredients)
+        return self._with(**ingredients)
 
 
 def standard(recipe: Recipe) -> tuple[Floats, Floats]:

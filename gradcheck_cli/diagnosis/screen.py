@@ -15,7 +15,7 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.refusals import Flags
 
-_ROWS, _ENTRIES = 4, 1 << 13  # that hypotheses are tried on first
+_ROWS, _ENTRIES = 2, 1 << 13  # that hypotheses are tried on first
 _TOGETHER = 1 << 15  # entries of several hypotheses that are fitted together
 
 _COLUMNS = 64
@@ -49,7 +49,8 @@ class Screen:
 
     def passed(self, sets: Sequence[Changes]) -> Iterator[Passed]:
         """Yield the sets of changes that some factor brings in line, with what may multiply their rows."""
-        step = max(1, _TOGETHER // self.first.got.size)
+        width = self.first.got.shape[1] if self.first.columns is None else len(self.first.columns)
+        step = max(1, _TOGETHER // (len(self.first.counted) * width))
         for start in range(0, len(sets), step):
             part = sets[start : start + step]
             stands, alone = self._stand(part)

@@ -25,8 +25,6 @@ def _wrong_axis(sample: Sample) -> Iterable[Variant]:
     wrong = np.concatenate([view.failing[view.counted].any(axis=1) for view in sample.views])
     if len(situation.problem.logits.tensor.shape) != 2 or situation.rows == 1 or wrong.mean() < _MOSTLY:
         return
-    if not _columns_agree(sample):
-        return
 
     def change(recipe: Recipe) -> Recipe:
         v = recipe.loss.link.apply(recipe.logits)
@@ -115,14 +113,8 @@ def _reduced_twice(_: Sample) -> Iterable[Variant]:
 
 def _unshifted(sample: Sample) -> Iterable[Variant]:
     """Yield the types whose exponentials overflow (or all vanish) somewhere in the sample."""
-    export = sample.situation.export
-    names = {export.compute.name} | ({export.native.name} if export.native else set())
-    reach = max(float(view.recipe.reach.max()) for view in sample.views)
-    for name in sorted(names & set(_TYPES)):
-        kind = _TYPES[name]
+    for name, kind in _kinds(sample):
         limit = math.log(float(np.finfo(kind).max))
-        if reach < limit - math.log(sample.situation.classes) - 1.0:
-            continue
 
         def divided(recipe: Recipe, kind: type[np.floating] = kind) -> Recipe:
             v = recipe.loss.link.apply(recipe.logits)
@@ -142,6 +134,20 @@ def _unshifted(sample: Sample) -> Iterable[Variant]:
             yield Variant(change=change, parameters={"type": name, "limit": limit})
 
 
+def _kinds(sample: Sample) -> list[tuple[str, type[np.floating]]]:
+    """Return the types that the exporter may have worked in."""
+    export = sample.situation.export
+    names = {export.compute.name} | ({export.native.name} if export.native else set())
+    return [(name, _TYPES[name]) for name in sorted(names & set(_TYPES))]
+
+
+def _overflows(sample: Sample) -> bool:
+    """Tell whether a sum of exponentials of the sample leaves the range of such a type."""
+    reach = max(float(view.recipe.reach.max()) for view in sample.views)
+    room = math.log(sample.situation.classes) + 1.0
+    return any(reach > math.log(float(np.finfo(kind).max)) - room for _, kind in _kinds(sample))
+
+
 def _where_lost(found: Floats, right: Floats) -> Floats:
     """Return the rows as found where something overflowed or vanished, and the right ones elsewhere.
 
@@ -158,7 +164,7 @@ SOFTMAX = (
         "the softmax is taken along the wrong axis: the probabilities of a column sum to 1, not those of a "
         "row",
         "take the softmax over the class axis",
-        "softmax", _wrong_axis, costly=True,
+        "softmax", _wrong_axis, costly=True, possible=_columns_agree,
     ),
     Bug(
         "sigmoid-for-softmax", DEFECT, "1 / (1 + exp(-z)) - y",
@@ -191,6 +197,6 @@ SOFTMAX = (
         "exponentials leave the range of {type} (logits above {limit:.4g}): the maximum of the row is not "
         "subtracted",
         "subtract the maximum of the row before exponentials are taken",
-        "softmax", _unshifted,
+        "softmax", _unshifted, possible=_overflows,
     ),
 )  # fmt: skip

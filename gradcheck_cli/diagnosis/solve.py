@@ -78,8 +78,7 @@ class _Solver:
             found += self._explanations([each for each in singles if not each[0].bug.costly], found)
             found = found or self._explanations([each for each in singles if each[0].bug.costly], found)
             if not found:
-                pairs = [each for each in combinations(self.changes, 2) if _together(each)]
-                found = self._explanations(pairs, found)
+                found = self._explanations(_pairs(self.changes), found)
         return Solution(tuple(sorted(found, key=lambda each: each.rank)), self.factor)
 
     def _explanations(self, sets: Sequence[Changes], known: Sequence[Explanation]) -> list[Explanation]:
@@ -189,11 +188,18 @@ def _numbers(view: View, hypothesis: Hypothesis) -> int:
     return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (allowed.scaled + allowed.floor))))
 
 
-def _together(pair: tuple[Suspect, ...]) -> bool:
-    slots = frozenset(each.bug.slot for each in pair)
-    if len(slots) < 2 or slots & _ALONE or any(slots <= rivals for rivals in _RIVALS):
-        return False
-    return not any(each.bug.general or each.variant.guessed for each in pair)
+def _pairs(changes: Sequence[Suspect]) -> list[Changes]:
+    """Return the changes that can be there together, two at a time."""
+    paired = [
+        each
+        for each in changes
+        if each.bug.slot not in _ALONE and not each.bug.general and not each.variant.guessed
+    ]
+    return [
+        (one, other)
+        for one, other in combinations(paired, 2)
+        if one.bug.slot != other.bug.slot and frozenset((one.bug.slot, other.bug.slot)) not in _RIVALS
+    ]
 
 
 def _plausible(hypothesis: Hypothesis, *, loose: bool) -> bool:

@@ -62,6 +62,8 @@ class View:
         spread = [each[:: max(1, len(each) // (most // 8))] for each in (failing, np.arange(classes))]
         ends = np.concatenate([np.arange(64), np.arange(classes - 64, classes)])
         labels = [(self.pivot + offset) % classes for offset in (-1, 0, 1)]
+        if not self.situation.problem.soft:
+            labels += [np.clip(self.recipe.labels_beside(each), 0, classes - 1) for each in (-1, 1)]
         chosen = np.unique(np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends]))
         return replace(self, columns=chosen)
 
