@@ -1,4 +1,4 @@
-"""Every bug that can be told from the rows themselves, in the order in which ties are broken."""
+"""Every bug of a gradient that rows show by themselves, in the order in which ties are broken."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Count:
         self.counts = dict.fromkeys(COUNTED, 0)
         self.squares = [ExactSum({}), ExactSum({})]
         self.rows = np.zeros(situation.rows, dtype=np.uint8)
-        self.columns = np.zeros(situation.classes, dtype=np.int64)
+        self.columns = np.zeros(situation.width, dtype=np.int64)
         self.strange: list[list[int]] = [[] for _ in claims]  # rows that a claim does not explain
         self._room = np.empty_like(room.got)
 
@@ -132,7 +132,8 @@ class Count:
         some, whole, nonzero = (
             np.asarray(each) for each in (failing.any(axis=1), failing.all(axis=1), got.any(axis=1))
         )
-        own = failing[np.arange(len(rows)), sight.tile.planes.pivot[rows]]
+        pivot = sight.tile.planes.pivot[rows] if self.situation.width > 1 else 0
+        own = failing[np.arange(len(rows)), pivot]
         more = {
             "entries": failing.size,
             "failing": _count(failing),
@@ -160,7 +161,7 @@ class Count:
                 if not (error <= abs(self.guess) * view.allowed + self.floor).all():
                     self.low, self.high = NO_FACTOR
         if not self.claims:  # norms matter only beside a factor that no hypothesis explains
-            for place, plane in enumerate((sight.got, sight.tile.g)):
+            for place, plane in enumerate((sight.got, sight.tile.g if outline else sight.view.right)):
                 squares = np.einsum("ij,ij->i", plane, plane)
                 if np.isfinite(squares).all():
                     self.squares[place] = self.squares[place].merge(ExactSum.of(squares))

@@ -49,17 +49,25 @@ class Evidence:
 
 
 def diagnose(evidence: Evidence) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
-    """Return the bugs that explain every entry of a failed gradient, and facts about where it fails.
+    """Return the bugs that explain every entry of a failed export, and facts about where it fails.
 
     Nothing is named that leaves one entry unexplained.
     """
+    of = evidence.situation.export.name
+    named, told = _diagnosed(evidence)
+    return tuple(replace(each, of=of) for each in named), tuple(replace(each, of=of) for each in told)
+
+
+def _diagnosed(evidence: Evidence) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     situation = evidence.situation
     with np.errstate(all="ignore"):
         sample = draw(situation, evidence.worst, situation.settings.seed)
         if not any(view.got.any() for view in sample.views):
             found = survey(situation, (), evidence.processes)
             return patterns.all_zero(found, situation), facts(found, sample)
-        if situation.classes == 1:  # the right gradient is 0, and any number says nothing of what it is
+        if (
+            situation.classes == 1 and situation.of_gradient
+        ):  # the right gradient is 0, and any number says nothing of what it is
             return (), facts(survey(situation, (), evidence.processes), sample)
         solution = solve(sample)
         explanations = _best(solution.explanations)
@@ -182,7 +190,9 @@ def _posed(asked: Mapping[str, str], evidence: Evidence) -> Situation:
 
 def _reordered(evidence: Evidence, found: Survey) -> tuple[Diagnosis, ...]:
     """Return that the gradient was exported in another order, where that explains everything."""
-    if found.failing < _MOSTLY * found.entries:  # another order leaves hardly an entry in its place
+    if (
+        found.failing < _MOSTLY * found.entries or evidence.situation.width == 1
+    ):  # another order leaves hardly an entry in its place
         return ()
     first = evidence.situation.problem.first_counted
     for words, other in other_orders(evidence.situation):

@@ -44,11 +44,9 @@ class Hypothesis:
             found = found * self.row.variant.factor(recipe)
         return found
 
-    def predict(self, recipe: Recipe) -> tuple[Floats, Floats]:
-        """Return the predicted gradient and the sum of the sizes of its terms: (n, K) each."""
-        by = self.multiplier(recipe)[:, None]
-        plane, size = self.changed(recipe).gradient()
-        return plane * by, size * np.abs(by)
+    def predict(self, recipe: Recipe) -> Prediction:
+        """Return what is predicted of the right recipe's rows."""
+        return Prediction.of(self.changed(recipe)).times(self.multiplier(recipe))
 
     def refuted(self, recipe: Recipe, *, loose: bool) -> Flags:
         """Return the entries that the hypothesis does not explain: (n, K).
@@ -56,22 +54,21 @@ class Hypothesis:
         What every entry may be off by at least is looked at first, which is cheap and does for most.
         """
         with np.errstate(all="ignore"):
-            changed, by = self.changed(recipe), self.multiplier(recipe)[:, None]
-            plane, size = changed.gradient()
-            plane, size = plane * by, size * np.abs(by)
-            error = np.abs(recipe.got - plane)
-            sure = np.abs(plane) if changed.finish is None else np.minimum(np.abs(plane), size)
-            sure *= least(changed)
-            refuted: Flags = ~(error <= sure)
+            changed = self.changed(recipe)
+            found = Prediction.of(changed).times(self.multiplier(recipe))
+            error = np.abs(found.got - found.plane)
+            sure = np.abs(found.plane)
+            sure = sure if changed.finish is None else np.minimum(sure, found.size)
+            refuted: Flags = ~(error <= sure * least(changed))
             rows = np.flatnonzero(refuted.any(axis=1))
             if not rows.size:
                 return refuted
-            part, plane = changed.picked(rows), plane[rows]
-            got, allowed = part.got, Prediction.made(part, plane, size[rows]).slack
+            left = found.picked(rows)
+            allowed = left.slack
             scaled = allowed.loose if loose and allowed.loose is not None else allowed.scaled
-            left = ~(error[rows] <= scaled + allowed.floor)
-        left &= ~((np.isnan(plane) & np.isnan(got)) | (plane == got))
-        refuted[rows] = left
+            refuted[rows] = ~(error[rows] <= scaled + allowed.floor)
+        same = (np.isnan(left.plane) & np.isnan(left.got)) | (left.plane == left.got)
+        refuted[rows] &= ~same
         return refuted
 
 

@@ -39,8 +39,7 @@ class Mutant:
         """Return some rows of the wrong gradient and of the right one: (n, K) each."""
         view = source.view(rows)
         with np.errstate(all="ignore"):
-            plane, _ = self.hypothesis.predict(view.recipe)
-        return plane, view.right
+            return self.hypothesis.predict(view.recipe).plane, view.right
 
 
 def mutants(sample: Sample) -> Iterator[Mutant]:

@@ -29,7 +29,8 @@ _HAIR = 2.0**-45  # more than what a quotient and two products round, relative t
 
 def outlined(situation: Situation, block: Block) -> bool:
     """Tell whether the right gradient of a block is a number of its row times a_j outside the labels."""
-    return situation.classes > 1 and block.at.q.sparse and block.room.slope is None
+    plain = block.at.q.sparse and block.room.slope is None
+    return situation.of_gradient and situation.classes > 1 and plain
 
 
 def judged_at_once(situation: Situation) -> bool:

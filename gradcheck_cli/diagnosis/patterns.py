@@ -85,7 +85,7 @@ def _overflowed(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     """Return that everything from one power of two on is wrong: an offset that did not fit its type."""
     rows = found.failing_rows
     for offset, name in _OFFSETS.items():
-        first = offset // situation.classes
+        first = offset // situation.width
         if rows.size and first == rows[0] and first > 0 and rows.size >= _fills(situation, first):
             message = (
                 f"rows from {first:,} on are wrong, where the entry number passes {name}; all before are "
@@ -108,7 +108,7 @@ def _tail(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     block = first & -first
     whole = int(found.columns[first:].min()) >= situation.counted * 0.9
     often = "every" if int(found.columns[first:].min()) == situation.counted else "nearly every"
-    if first > 0 and block >= _BLOCK and whole and columns.size > 1 and situation.classes - first <= block:
+    if first > 0 and block >= _BLOCK and whole and columns.size > 1 and situation.width - first <= block:
         message = (
             f"the last {columns.size:,} of {situation.classes:,} columns, from {first:,} on, are wrong in "
             f"{often} row, all others right"

@@ -32,6 +32,16 @@ class Situation:
     tolerance: Tolerance | None
 
     @property
+    def of_gradient(self) -> bool:
+        """Whether the export is the gradient at the logits."""
+        return self.export.name == "grad"
+
+    @property
+    def width(self) -> int:
+        """Return the number of entries of a row of the export."""
+        return 1 if self.export.name == "loss" else self.problem.classes
+
+    @property
     def rows(self) -> int:
         """Return the number of rows."""
         return self.problem.rows

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from gradcheck_cli.diagnosis.readout import Read, read
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.exports import rounding
@@ -25,6 +26,7 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 
 _SMALLEST = math.exp(-700.0)  # probability
+_PLANES = ("a", "got", "plane", "size")
 _HAIR_LESS = 1.0 - 2.0**-40
 _SMALL = 1e-3  # relative error up to which exponentials are linear enough
 
@@ -58,6 +60,10 @@ class Terms:
             of_row += 4.0 * lse + 16.0
         return cls(of_row, lse, recipe.reach, np.full(len(lse), _divisor_terms(recipe)))
 
+    def picked(self, rows: Indices) -> Terms:
+        """Return those of some of the rows."""
+        return Terms(*(getattr(self, each.name)[rows] for each in fields(self)))
+
     @classmethod
     def joined(cls, parts: Sequence[Terms]) -> Terms:
         """Return those of the rows of several."""
@@ -79,18 +85,18 @@ class Prediction:
     @classmethod
     def of(cls, recipe: Recipe, columns: Indices | None = None) -> Prediction:
         """Return what a recipe predicts."""
-        line = None if columns is None else recipe.line(recipe.base)
+        line = None if columns is None or not recipe.situation.of_gradient else recipe.line(recipe.base)
         if columns is None or line is None:
-            return cls.made(recipe, *recipe.gradient(), columns)
+            return cls.made(recipe, read(recipe), columns)
         base, taken = recipe.base[:, columns], line.at(columns)
         plane, size = line.coefficient[:, None] * base - taken, line.size[:, None] * base + np.abs(taken)
         a = base if recipe.by is None else base * recipe.by[:, None]
         return cls(recipe.situation, Terms.of(recipe), a, recipe.got[:, columns], plane, size)
 
     @classmethod
-    def made(cls, recipe: Recipe, plane: Floats, size: Floats, columns: Indices | None = None) -> Prediction:
+    def made(cls, recipe: Recipe, made: Read, columns: Indices | None = None) -> Prediction:
         """Return a plane that was made of a recipe."""
-        terms, a, got = Terms.of(recipe), recipe.a, recipe.got
+        terms, (a, plane, size), got = Terms.of(recipe), made, recipe.got
         if columns is not None:
             a, got, plane, size = (each[:, columns] for each in (a, got, plane, size))
         return cls(recipe.situation, terms, a, got, plane, size)
@@ -98,11 +104,18 @@ class Prediction:
     @classmethod
     def joined(cls, parts: Sequence[Prediction]) -> Prediction:
         """Return the rows of several."""
-        planes = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("a", "got", "plane", "size")
-        }
+        planes = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLANES}
         return cls(parts[0].situation, Terms.joined([part.terms for part in parts]), **planes)
+
+    def times(self, by: Floats) -> Prediction:
+        """Return the prediction with each row multiplied: (n,)."""
+        column = by[:, None]
+        return replace(self, plane=self.plane * column, size=self.size * np.abs(column))
+
+    def picked(self, rows: Indices) -> Prediction:
+        """Return some of the rows."""
+        planes = {name: getattr(self, name)[rows] for name in _PLANES}
+        return replace(self, terms=self.terms.picked(rows), **planes)
 
     @property
     def slack(self) -> Slack:

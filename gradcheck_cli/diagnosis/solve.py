@@ -8,14 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from gradcheck_cli.diagnosis.bug import CONVENTION, Suspect, suspects
+from gradcheck_cli.diagnosis.bug import CONVENTION, Bug, Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
 from gradcheck_cli.diagnosis.fit import Range, factors, holds
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.screen import Candidates, Changes, Screen
-from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.diagnosis.view import View
 
@@ -60,10 +59,11 @@ def solve(sample: Sample) -> Solution:
 class _Solver:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
-        self.scales = suspects(SCALES, sample)
-        self.rows = suspects(ROW_FACTORS, sample)
+        scales, rows, changes = known(sample.situation.export.name)
+        self.scales = suspects(scales, sample)
+        self.rows = suspects(rows, sample)
         with np.errstate(all="ignore"):
-            self.changes = suspects(CHANGES, sample)
+            self.changes = suspects(changes, sample)
             self.screen = Screen(sample, self.rows)
         self.factor: Interval | None = None
 
@@ -172,7 +172,7 @@ def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, fl
 
     An entry that is no number counts 1 where it is not predicted.
     """
-    plane, _ = hypothesis.predict(view.recipe)
+    plane = hypothesis.predict(view.recipe).plane
     same = (view.got == plane) | (np.isnan(view.got) & np.isnan(plane))
     left, before = np.abs(view.got - plane), np.abs(view.got - view.right)
     left, before = np.where(same, 0.0, left), np.where(view.got == view.right, 0.0, before)
@@ -183,9 +183,9 @@ def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, fl
 
 def _numbers(view: View, hypothesis: Hypothesis) -> int:
     """Return how many entries are predicted that could be told from 0 (or are predicted to be NaN)."""
-    plane, size = hypothesis.predict(view.recipe)
-    allowed = Prediction.made(hypothesis.changed(view.recipe), plane, size).slack
-    return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (allowed.scaled + allowed.floor))))
+    found = hypothesis.predict(view.recipe)
+    allowed = found.slack
+    return int(np.count_nonzero(~(np.abs(found.plane) <= 2.0 * (allowed.scaled + allowed.floor))))
 
 
 def _pairs(changes: Sequence[Suspect]) -> list[Changes]:
@@ -211,6 +211,15 @@ def _plausible(hypothesis: Hypothesis, *, loose: bool) -> bool:
         each.bug.kind == CONVENTION and each.bug.slot == "scale" for each in hypothesis.suspects
     )
     return len(hypothesis.suspects) - conventions <= (1 if loose else 2)
+
+
+def known(export: str) -> tuple[Sequence[Bug], Sequence[Bug], Sequence[Bug]]:
+    """Return what is known of an export: factors of all entries, factors of rows, and changes."""
+    if export == "grad":
+        return SCALES, ROW_FACTORS, CHANGES
+    from gradcheck_cli.diagnosis.beside import BESIDE  # noqa: PLC0415 - mostly it is the gradient that fails
+
+    return BESIDE[export]
 
 
 def distinct(explanations: Sequence[Explanation]) -> list[Explanation]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Grid, Room, Tile, work_out
-from gradcheck_cli.bounds import ACCEPTED, Ladder, add_storage
+from gradcheck_cli.bounds import Ladder
+from gradcheck_cli.diagnosis.judging import judged
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.weights import Places
-from gradcheck_cli.numeric import half
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
@@ -97,16 +97,17 @@ class Sight:
     def view(self) -> View:
         """Return the rows with planes of their own."""
         got, sums = np.array(self.got, order="C"), self.tile.at.sums
+        right, allowed = judged(self.situation, self.tile, self.ladder, self.counted, self.got)
         return View(
             situation=self.situation,
             rows=self.rows,
             counted=self.counted,
             got=got,
-            right=np.array(self.tile.g, order="C"),
-            allowed=allowed(self.situation, self.tile, self.ladder, self.got),
+            right=right,
+            allowed=allowed,
             recipe=replace(self.recipe, got=got).kept(),
             own_a=sums.own_a,
-            pivot=sums.pivot,
+            pivot=sums.pivot if self.situation.width > 1 else np.zeros_like(sums.pivot),
         )
 
 
@@ -115,29 +116,14 @@ def sights_of(situation: Situation, block: Block) -> Iterator[Sight]:
     slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
     ladder = Ladder(block.at, situation.export, slope)
     for tile in block.tiles():
-        got = tile.plane(block.room.got)
-        block.room.read(situation.export.rows, tile.start, got)
+        rows = situation.export.rows
+        if rows.axis is None:
+            got = np.empty((tile.stop - tile.start, 1))
+            rows.read(tile.start, tile.stop, got[:, 0])
+        else:
+            got = tile.plane(block.room.got)
+            block.room.read(rows, tile.start, got)
         yield Sight(situation, tile, ladder, block.counted[tile.rows], got)
-
-
-def allowed(situation: Situation, tile: Tile, ladder: Ladder, got: Floats) -> Floats:
-    """Return what the check allows each entry of a tile: (n, K).
-
-    The one place where the diagnosis asks for the bounds of the check.
-    """
-    expected, export = tile.g, situation.export
-    error, work, out = (tile.plane(each) for each in (tile.room.error, tile.room.work, tile.room.allowed))
-    if situation.tolerance is not None:
-        return np.ascontiguousarray(situation.tolerance.spread(expected, out)).copy()
-    bound = ladder.bound(ACCEPTED)
-    bound.allowance.part(tile.rows).outside_pivot(tile.at, tile.planes, expected, out, work)
-    tile.planes.put_pivot(out, bound.own[tile.rows])
-    add_storage(out, expected, export, work)
-    if export.flushes:
-        np.maximum(out, export.grid.smallest_normal, out=out, where=got == 0.0)
-    if export.native is not None:
-        out += half.native_error(tile.at, tile.planes, export.native, expected, (error, work))
-    return np.ascontiguousarray(out).copy()
 
 
 class Rows:

@@ -74,6 +74,8 @@ def _not_numbers(found: Survey, _: Sample) -> Iterator[Fact]:
 
 
 def _labels(found: Survey, sample: Sample) -> Iterator[Fact]:
+    if sample.situation.width == 1:
+        return
     column = "likeliest class" if sample.situation.problem.soft else "label"
     if found.at_label == found.failing:
         verb = "is" if found.failing == 1 else "are"
@@ -102,7 +104,7 @@ def _confident(found: Survey, sample: Sample) -> Iterator[Fact]:
 
 
 def _columns(found: Survey, sample: Sample) -> Iterator[Fact]:
-    columns, classes = found.failing_columns, sample.situation.classes
+    columns, classes = found.failing_columns, sample.situation.width
     few = len(columns) < classes and (len(columns) <= classes // 2 or _runs(columns) == 1)
     if not few or found.at_label == found.failing:
         return
@@ -152,7 +154,7 @@ def _rows(found: Survey, sample: Sample) -> Iterator[Fact]:
 def _offset(first: int, situation: Situation) -> str:
     """Return the power of two that the first failing row's entries begin to pass, if any."""
     for offset, name in _OFFSETS.items():
-        if offset // situation.classes == first > 0:
+        if offset // situation.width == first > 0:
             return f"; the entry number {name} is in the first of them"
     return ""
 

@@ -83,7 +83,7 @@ class Layer:
         link = self.problem.head.loss.link
         moved = 2.0 * logits_error(self.problem, tile, self.export) / min(link.temperature, 1.0)
         error = (
-            Prediction.made(changed, plane, size).slack.scaled
+            Prediction.made(changed, (changed.a, plane, size)).slack.scaled
             if self.tolerance is None
             else np.zeros_like(plane)
         )
