@@ -17,6 +17,7 @@ from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # no
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
+from gradcheck_cli.walks import Total
 from gradcheck_cli.workers import processors
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Judged:
     tolerance: Tolerance | None
     findings: Mapping[str, Finding]
     failed: tuple[str, ...]  # exports
+    total: Total | None = None  # the loss of all rows, where one was stated
 
     def situation(self, name: str) -> Situation | None:
         """Return the situation of an exported tensor, if there is one of that name."""
@@ -44,15 +46,26 @@ class Judged:
 
 
 def diagnosed(judged: Judged) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
-    """Return which bug each failed export is, the gradient first, and where it fails; nothing of the others."""
+    """Return which bug each failed export is, the gradient first, and where it fails."""
     named: tuple[Diagnosis, ...] = ()
     told: tuple[Fact, ...] = ()
     for name in sorted(judged.failed, key=lambda each: each != "grad"):
         situation = judged.situation(name)
-        if situation is not None:
-            diagnosis, facts = _diagnosed(judged, situation)
-            named, told = named + diagnosis, told + facts
+        diagnosis, facts = _of_total(judged) if situation is None else _diagnosed(judged, situation)
+        named, told = named + diagnosis, told + facts
     return named, told
+
+
+def _of_total(judged: Judged) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+    """Return which bug a stated loss is that failed."""
+    stated, total = judged.problem.stated_loss, judged.total
+    if stated is None or total is None:
+        return (), ()
+    from gradcheck_cli.diagnosis.total import Stated, diagnose  # noqa: PLC0415 - only after a failure
+
+    processes = judged.settings.threads or processors()
+    sums = total.loss.value(), total.allowed.value()
+    return diagnose(Stated(judged.problem, judged.settings, stated, judged.tolerance, *sums), processes)
 
 
 def _diagnosed(judged: Judged, situation: Situation) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:

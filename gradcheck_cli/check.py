@@ -93,7 +93,8 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
     if any(each.verdict is not Verdict.PASS for each in own):
         exported = [replace(each, verdict=Verdict.INCONCLUSIVE) for each in exported]
     failed = tuple(each.name for each in exported if each.verdict is Verdict.FAIL)
-    case = Judged(problem, tensors, scalars, settings, tolerance, examination.findings, failed)
+    findings, total = examination.findings, examination.total
+    case = Judged(problem, tensors, scalars, settings, tolerance, findings, failed, total)
     diagnosis, facts = diagnosed(case)
     warnings = mistaken(problem)
     warnings += cautions(problem, examination.findings, judged_by_bounds=tolerance is None)

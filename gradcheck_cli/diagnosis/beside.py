@@ -56,7 +56,7 @@ _PASSED_ON: dict[str, dict[str, str]] = {
         **_SOFTMAX, **_PLANE, "temperature-applied": "a = softmax(z/T)",
         "underflow": "0 where a is below the normal numbers of {format}",
     },
-    "log-probs": {**_SOFTMAX, **_PLANE},
+    "log-probs": {**_SOFTMAX, **_PLANE, "temperature-applied": "a = softmax(z/T)"},
     "grad-probs": {
         **_SOFTMAX, **_PLANE, **_TARGETS, "upstream-ignored": "g = 1", "upstream-first-row-only": "g = g_0",
         "upstream-applied-twice": "g^2 for g",

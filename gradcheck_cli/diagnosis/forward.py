@@ -11,31 +11,34 @@ import numpy as np
 from gradcheck_cli.diagnosis.bug import DEFECT, Bug, Variant
 from gradcheck_cli.diagnosis.chain import softmax_of
 from gradcheck_cli.diagnosis.readout import at_probabilities, logarithms
-from gradcheck_cli.diagnosis.recipe import Recipe
+from gradcheck_cli.diagnosis.recipe import Recipe, standard
 from gradcheck_cli.diagnosis.sample import Sample
-from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.precision import FLOAT32, Floats
+
+Make = Callable[[Recipe], Floats]
+"""Makes a plane of a recipe: (n, K), of losses (n, 1)."""
 
 
-def _held(made: Callable[[Recipe], Floats]) -> partial[Iterable[Variant]]:
-    """Return the variant that exports something else as it is."""
-    return partial(_instead, made, 0.0)
+def _held(made: Make, sizes: Make | None = None) -> partial[Iterable[Variant]]:
+    """Return the variant that exports something else; `sizes` add up its terms where some cancel."""
+    return partial(_instead, made, sizes)
 
 
-def _log(made: Callable[[Recipe], Floats]) -> partial[Iterable[Variant]]:
+def _log(made: Make) -> partial[Iterable[Variant]]:
     """Return the variant that exports another logarithm, which is off by what its argument is relatively."""
-    return partial(_instead, made, 1.0)
+    return partial(_instead, made, lambda recipe: 1.0 + _size(made(recipe)))
 
 
-def _instead(
-    made: Callable[[Recipe], Floats],
-    least: float,
-    sample: Sample,  # noqa: ARG001 - always possible
-) -> Iterable[Variant]:
+def _instead(made: Make, sizes: Make | None, sample: Sample) -> Iterable[Variant]:  # noqa: ARG001
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:  # noqa: ARG001
         found = made(recipe)
-        return found, least + np.abs(np.where(np.isfinite(found), found, 0.0))
+        return found, _size(found) if sizes is None else sizes(recipe)
 
     yield Variant(change=lambda recipe: recipe.changed(finish=finish))
+
+
+def _size(plane: Floats) -> Floats:
+    return np.abs(np.where(np.isfinite(plane), plane, 0.0))
 
 
 def _again(_: Sample) -> Iterable[Variant]:
@@ -49,7 +52,7 @@ def _shifted(recipe: Recipe) -> Floats:
     return found
 
 
-def _per_row(made: Callable[[Recipe], Floats]) -> Callable[[Recipe], Floats]:
+def _per_row(made: Make) -> Make:
     """Return the sum over the classes of what is made, 0 in ignored rows, as a column."""
     return lambda recipe: (np.nansum(made(recipe), axis=1) * recipe.counted)[:, None]
 
@@ -59,14 +62,16 @@ def _weighted_logits(recipe: Recipe) -> Floats:
 
 
 def _flushed(sample: Sample) -> Iterable[Variant]:
-    """Yield the logarithm of probabilities that were 0 in the exporter's format before it was taken."""
-    compute = sample.situation.export.compute
+    """Yield the logarithm of probabilities that were 0 in a format before it was taken."""
+    for grid in dict.fromkeys((sample.situation.export.compute, FLOAT32)):
 
-    def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
-        lost = (recipe.a < compute.smallest_normal) & np.isneginf(recipe.got)
-        return np.where(lost, -np.inf, plane), size
+        def finish(
+            recipe: Recipe, plane: Floats, size: Floats, least: float = grid.smallest_normal
+        ) -> tuple[Floats, Floats]:
+            lost = (recipe.a < least) & np.isneginf(recipe.got)
+            return np.where(lost, -np.inf, plane), size
 
-    yield Variant(change=lambda recipe: recipe.then(finish), parameters={"type": compute.name})
+        yield Variant(change=partial(Recipe.then, finish=finish), parameters={"type": grid.name})
 
 
 def _of_class_0(sample: Sample) -> Iterable[Variant]:
@@ -78,6 +83,24 @@ def _of_class_0(sample: Sample) -> Iterable[Variant]:
             return recipe.dealt(labels, counted=np.ones_like(recipe.counted))
 
         yield Variant(change=change, parameters={"holds": "the loss of class 0"})
+
+
+def _less_targets(sample: Sample) -> Iterable[Variant]:
+    """Yield a - q with ignored rows as they are, and with ignored rows zeroed."""
+
+    def plain(recipe: Recipe, which: int) -> Floats:
+        return standard(recipe.targeted(recipe.counted).changed(mass=np.ones_like(recipe.mass)))[which]
+
+    def zeroed(recipe: Recipe, which: int) -> Floats:
+        return standard(recipe)[which] * recipe.counted[:, None]
+
+    for made in (plain, zeroed):
+        yield from _held(partial(made, which=0), partial(made, which=1))(sample)
+
+
+def _gradient(recipe: Recipe, which: int) -> Floats:
+    """Return the gradient at the logits (0), or the sizes of its terms (1)."""
+    return recipe.changed(finish=None).gradient()[which]
 
 
 def _everywhere(recipe: Recipe) -> Floats:
@@ -157,7 +180,7 @@ OF_PROBS = (
         "onehot-subtracted", DEFECT, "Q a - q",
         "the target is subtracted: this is the gradient of each row's loss, or was overwritten by it",
         "export the probabilities before the backward pass writes in place",
-        "finish", _held(lambda recipe: recipe.mass[:, None] * recipe.a - recipe.q),
+        "finish", _less_targets,
     ),
     _TWICE,
 )  # fmt: skip
@@ -202,7 +225,7 @@ OF_AT_PROBS = (
         "logits-gradient", DEFECT, "g (Q a - q)",
         "this is the gradient at the logits",
         "hand it in as --grad, or export the gradient before it is led back through the softmax",
-        "finish", _held(lambda recipe: recipe.changed(finish=None).gradient()[0]),
+        "finish", _held(partial(_gradient, which=0), partial(_gradient, which=1)),
     ),
     Bug(
         "onehot-missing", DEFECT, "-g Q / a in every column",
@@ -221,7 +244,10 @@ OF_LOSSES = (
         "finish",
         lambda sample: [
             *_held(_per_row(lambda recipe: -recipe.q * recipe.a))(sample),
-            *_held(_per_row(lambda recipe: recipe.q * (1.0 - recipe.a)))(sample),
+            *_held(
+                _per_row(lambda recipe: recipe.q * (1.0 - recipe.a)),
+                _per_row(lambda recipe: recipe.q * (1.0 + recipe.a)),
+            )(sample),
         ],
     ),
     Bug(

@@ -66,16 +66,28 @@ def _grad_probs(recipe: Recipe) -> Read:
     return recipe.a, found, np.abs(found)
 
 
+def losses(recipe: Recipe) -> tuple[Floats, Floats, Floats]:
+    """Return each row's -sum q log a, lambda lse^2, and sum of its targets: (n,) each."""
+    weights = recipe.weights
+    square = recipe.z_factor * recipe.lse**2 * recipe.z_counted
+    if weights.dense is not None:
+        terms = np.where(weights.dense != 0.0, weights.dense * logarithms(recipe), 0.0)
+        return -terms.sum(axis=1), square, weights.dense.sum(axis=1)
+    columns = weights.columns[:, None]
+    by = 1.0 if recipe.by is None else recipe.by
+    a = np.take_along_axis(recipe.base, columns, axis=1)[:, 0] * by
+    with np.errstate(all="ignore"):
+        log = np.log(a)
+        if (a < _TINY).any():
+            v = recipe.loss.link.apply(np.take_along_axis(recipe.logits, columns, axis=1)[:, 0])
+            log = np.where(a < _TINY, v - recipe.lse + np.log(by), log)
+        plain = -np.where(weights.own != 0.0, weights.own * log, 0.0)
+    return plain, square, weights.own
+
+
 def _losses(recipe: Recipe) -> Read:
     """Return the losses as a column."""
-    weights, logs = recipe.weights, logarithms(recipe)
-    if weights.dense is None:
-        q, log = weights.own, logs[recipe.places, weights.columns]
-        plain = np.where(q != 0.0, -q * np.where(q != 0.0, log, 0.0), 0.0)
-    else:
-        q = weights.dense.sum(axis=1)
-        plain = -np.where(weights.dense != 0.0, weights.dense * logs, 0.0).sum(axis=1)
-    square = recipe.z_factor * recipe.lse**2 * recipe.z_counted
+    plain, square, q = losses(recipe)
     found = (plain * recipe.counted + square)[:, None]
     depth = np.divide(plain, q, out=np.zeros_like(plain), where=q > 0.0)
     size = np.abs(found) + (np.abs(q) * recipe.counted + recipe.z_factor * np.abs(recipe.lse))[:, None]

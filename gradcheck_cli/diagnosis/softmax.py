@@ -79,7 +79,8 @@ def _seen_lanes(sample: Sample) -> list[int]:
     """Return how many lanes of exp(0) the rows ask for, where they agree on a whole number."""
     view = sample.probe
     with np.errstate(all="ignore"):
-        plane, _ = view.recipe.untargeted().gradient()
+        bare = view.recipe.untargeted()
+        plane = bare.gradient()[0] if view.situation.of_gradient else bare.a
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
         missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
         asked = missing * np.exp(view.recipe.lse)

@@ -44,7 +44,7 @@ def _factor(found: Survey, sample: Sample) -> Iterator[Fact]:
     if low <= high < np.inf and low > -np.inf and not low <= 0.0 <= high and not low <= 1.0 <= high:
         yield Fact("one-factor", f"got = {ratio((low, high))} x expected in every entry")
         return
-    if low <= 0.0 <= high:
+    if low <= 0.0 <= high or sample.situation.width == 1:  # a single entry is always some factor off
         return
     ranges = [factors(view, view.recipe)[0] for view in sample.views]
     whole = Range(*(np.concatenate([getattr(each, name) for each in ranges]) for name in ("low", "high")))
