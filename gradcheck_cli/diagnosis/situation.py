@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Situation:
     settings: Settings
     export: Export
     tolerance: Tolerance | None
+    kept: dict[str, Any] = field(default_factory=dict)  # what was worked out of all rows
 
     @property
     def of_gradient(self) -> bool:
