@@ -81,8 +81,8 @@ def _written(recipe: Recipe, plane: Floats, divisor: float, *, least: float = 0.
 SCRATCH = (
     Bug(
         "losses-in-gradient", DEFECT, "loss_i in the i-th entry of the buffer, i < {rows:,}",
-        "the first {rows:,} entries of the gradient hold the losses of the rows{divided}: its buffer was used "
-        "for them, and not overwritten",
+        "the first {rows:,} entries of the gradient hold the losses of the rows{divided}: its buffer was "
+        "used for them, and not overwritten",
         "write the gradient of every row once its loss is out of the buffer, or keep the losses elsewhere",
         "finish", _left_there, possible=_possible,
     ),
