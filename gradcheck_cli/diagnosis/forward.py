@@ -138,13 +138,13 @@ SIGN = Bug(
 LOGARITHMS = (
     Bug(
         "log-base-two", DEFECT, "log2 for log",
-        "the logarithm is taken to base 2: got = 1.442695 x expected",
+        "the logarithm is taken to base 2",
         "take the natural logarithm, or multiply by log(2) = 0.693147",
         "scale", _base(2.0),
     ),
     Bug(
         "log-base-ten", DEFECT, "log10 for log",
-        "the logarithm is taken to base 10: got = 0.434294 x expected",
+        "the logarithm is taken to base 10",
         "take the natural logarithm, or multiply by log(10) = 2.302585",
         "scale", _base(10.0),
     ),

@@ -24,10 +24,11 @@ def all_zero(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     """Return that nothing was exported but zeros, and what may have made them."""
     if found.nonzero:
         return ()
-    first = situation.first_upstream == 0.0
+    first = situation.of_gradient and situation.first_upstream == 0.0
     hint = " (the upstream gradient of row 0 is 0: was it used for all rows?)" if first else ""
     message = f"every entry is 0{hint}"
-    advice = "check that the backward pass ran, and that it wrote into the buffer that was exported"
+    ran = "the backward pass" if situation.of_gradient else "the kernel"
+    advice = f"check that {ran} ran, and that it wrote into the buffer that was exported"
     named = _diagnosis("all-zero", message, "0", advice)
     if not first:
         return (named,)
@@ -63,7 +64,7 @@ def _clipped(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     blur = 8.0 * situation.export.grid.unit / math.sqrt(found.entries)
     low, high = found.factor
     threshold = clipped(found.norm(0), found.norm(1), blur) if low <= high and low > 0.0 else None
-    if threshold is None:
+    if threshold is None or not situation.of_gradient:
         return ()
     message = (
         f"the gradient is clipped to the norm {threshold:g} (it would be {found.norm(1):.6g}); "
