@@ -43,14 +43,14 @@ def _possible(sample: Sample) -> bool:
     """Tell whether the first entries hold the losses of the first rows, or those over the divisor."""
     situation = sample.situation
     count = min(_LOOKED_AT, situation.rows, situation.classes)
-    first = sample.source.view(range(1))
-    source = Rows(situation, 1)
-    wanted = np.array([_of_rows(range(row, row + 1), source)[0] for row in range(count)])
-    for divisor in {1.0, situation.problem.divisor}:
-        off = np.abs(first.got[0, :count] - wanted / divisor)
-        if (off <= _NEAR * np.abs(wanted / divisor)).all() and first.failing.any() and wanted.any():
-            return True
-    return False
+    firsts = [(view, place) for view in sample.views for place in np.flatnonzero(view.recipe.numbers == 0)]
+    got = [view.got[place, :count] for view, place in firsts if view.failing[place, :count].any()]
+    if not got or (got[0] < 0.0).any():  # a loss is never below 0
+        return False
+    wanted = _of_rows(range(count), Rows(situation, count))
+    divisors = np.array([[1.0], [situation.problem.divisor]])
+    near = np.abs(got[0] - wanted / divisors) <= _NEAR * np.abs(wanted / divisors)
+    return bool(wanted.any() and near.all(axis=1).any())
 
 
 def _left_there(sample: Sample) -> Iterable[Variant]:

@@ -42,14 +42,20 @@ def _columns_agree(sample: Sample) -> bool:
         return True
     recipe = sample.probe.recipe
     two = np.flatnonzero(recipe.counted & (recipe.upstream != 0.0))[:2]
+    if not two.size:
+        return True
     part = recipe.picked(two)
     with np.errstate(all="ignore"):
         upstream = part.upstream if sample.situation.of_gradient else np.ones(len(two))
         level = np.log(np.abs(part.got / upstream[:, None])) - part.loss.link.apply(part.logits)
     level[(part.q != 0.0) | ~np.isfinite(level)] = np.nan
     apart = np.abs(level[0] - level[-1])
-    apart = apart[np.isfinite(apart)]
-    return len(two) < 2 or not apart.size or float(np.median(apart)) < _NEAR
+    told = np.isfinite(apart)
+    if len(two) < 2 or not told.any():
+        return True
+    own = level[0][told]
+    of_rows = float(np.median(np.abs(own - np.median(own)))) <= 4.0 * sample.situation.export.grid.unit
+    return not of_rows and float(np.median(apart[told])) < _NEAR
 
 
 def _sigmoid(_: Sample) -> Iterable[Variant]:

@@ -172,10 +172,11 @@ def _summable(few: Few) -> bool:
     """
     pieces = list(few)
     got, a, t = (np.concatenate([getattr(each, name) for each in pieces]) for name in ("got", "a", "t"))
-    rest = np.where(a > 0.0, got * pieces[0].temperature / a - t, np.nan)
-    room = _NEAR * (np.nanmedian(np.abs(t)) + np.nanmedian(np.abs(rest)))
-    middles = np.nanmedian(rest), np.nanmedian(rest, axis=0)
-    return any(bool(np.nanmedian(np.abs(rest - middle)) <= room) for middle in middles)
+    rest = got * pieces[0].temperature / a - t
+    rest[~np.isfinite(rest)] = 0.0
+    room = _NEAR * (np.median(np.abs(t)) + np.median(np.abs(rest)))
+    middles = np.median(rest), np.median(rest, axis=0)
+    return any(bool(np.median(np.abs(rest - middle)) <= room) for middle in middles)
 
 
 def _of_sums(layer: Layer) -> Iterator[Suspicion]:
