@@ -45,6 +45,7 @@ class Variant:
     parameters: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()  # under which the file is right
     guessed: bool = False  # one of many values that are tried because people choose them; never in a pair
+    general: bool = False  # as of a bug: this variant rests on little
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,22 +83,23 @@ def _sum_taken_as_one(sample: Sample) -> Iterable[Variant]:
 
 
 def _class_ignored(sample: Sample) -> Iterable[Variant]:
-    """Yield the classes whose rows are all exported as zeros."""
+    """Yield the class whose rows are all exported as zeros; a single one may as well be any row."""
     if not _hard(sample):
         return
-    silent: set[int] = set()
+    silent: list[int] = []
     spoken: set[int] = set()
     for view in sample.views:
         zero = ~view.got.any(axis=1)
         wrong = view.failing.any(axis=1)
-        silent |= set(view.recipe.labels[zero & wrong].tolist())
+        silent += view.recipe.labels[zero & wrong].tolist()
         spoken |= set(view.recipe.labels[~zero & view.counted].tolist())
-    if len(silent) == 1 and spoken and not silent & spoken:
-        (label,) = silent
+    if len(set(silent)) == 1 and spoken and not set(silent) & spoken:
+        label = silent[0]
         yield Variant(
             change=lambda r: r.changed(counted=r.counted & (r.labels != label)),
             parameters={"label": label},
             flags=("--ignore-index", str(label)),
+            general=len(silent) == 1,
         )
 
 

@@ -40,7 +40,7 @@ class Explanation:
     def rank(self) -> tuple[int, bool, bool]:
         """Return the key by which explanations are sorted: few bugs, specific and tight ones first."""
         parts = self.hypothesis.suspects
-        return len(parts), any(each.bug.general for each in parts), self.loose
+        return len(parts), any(each.bug.general or each.variant.general for each in parts), self.loose
 
 
 @dataclass(frozen=True, eq=False)
