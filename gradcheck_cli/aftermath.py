@@ -17,6 +17,7 @@ from gradcheck_cli.problem import Problem
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
+from gradcheck_cli.walks import Total
 from gradcheck_cli.workers import processors
 
 if TYPE_CHECKING:
@@ -34,31 +35,51 @@ class Judged:
     tolerance: Tolerance | None
     findings: Mapping[str, Finding]
     failed: tuple[str, ...]  # exports
+    total: Total | None = None  # the loss of all rows, where one was stated
 
-    @property
-    def situation(self) -> Situation | None:
-        """Return the situation of the exported gradient, if there is one."""
-        from gradcheck_cli.diagnosis.situation import Situation  # noqa: PLC0415 - only for a gradient
+    def situation(self, name: str) -> Situation | None:
+        """Return the situation of an exported tensor, if there is one of that name."""
+        from gradcheck_cli.diagnosis.situation import Situation  # noqa: PLC0415 - only for what is there
 
-        grads = [each for each in self.problem.exports if each.name == "grad"]
-        return Situation(self.problem, self.settings, grads[0], self.tolerance) if grads else None
+        exports = [each for each in self.problem.exports if each.name == name]
+        return Situation(self.problem, self.settings, exports[0], self.tolerance) if exports else None
 
 
 def diagnosed(judged: Judged) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
-    """Return which bug a failed gradient is, and where it fails; nothing where it did not fail."""
-    situation = judged.situation if "grad" in judged.failed else None
-    if situation is None:
+    """Return which bug each failed export is, the gradient first, and where it fails."""
+    named: tuple[Diagnosis, ...] = ()
+    told: tuple[Fact, ...] = ()
+    for name in sorted(judged.failed, key=lambda each: each != "grad"):
+        situation = judged.situation(name)
+        diagnosis, facts = _of_total(judged) if situation is None else _diagnosed(judged, situation)
+        named, told = named + diagnosis, told + facts
+    return named, told
+
+
+def _of_total(judged: Judged) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+    """Return which bug a stated loss is that failed."""
+    stated, total = judged.problem.stated_loss, judged.total
+    if stated is None or total is None:
         return (), ()
+    from gradcheck_cli.diagnosis.total import Stated, diagnose  # noqa: PLC0415 - only after a failure
+
+    processes = judged.settings.threads or processors()
+    sums = total.loss.value(), total.allowed.value()
+    return diagnose(Stated(judged.problem, judged.settings, stated, judged.tolerance, *sums), processes)
+
+
+def _diagnosed(judged: Judged, situation: Situation) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     from gradcheck_cli.diagnosis.diagnose import Evidence, diagnose  # noqa: PLC0415 - only after a failure
 
-    worst = tuple(dict.fromkeys(entry.row for entry in judged.findings["grad"].worst))
+    findings = judged.findings[situation.export.name]
+    worst = tuple(dict.fromkeys(entry.row for entry in findings.worst))
     processes = judged.settings.threads or processors()
     return diagnose(Evidence(situation, judged.tensors, judged.scalars, worst, processes))
 
 
 def unseen(judged: Judged) -> tuple[Warning, ...]:
     """Return which bugs of a gradient the data could not have shown."""
-    situation = judged.situation
+    situation = judged.situation("grad")
     if situation is None:
         return ()
     from gradcheck_cli.diagnosis.weakness import weaknesses  # noqa: PLC0415 - only for a gradient

@@ -97,7 +97,8 @@ def check(  # noqa: PLR0913 - what is checked, how, and how that is watched, kep
         _own(problem, examination, settings, placing), _exported(problem, examination, settings, placing)
     )
     failed = tuple(each.name for each in checks if each.exported and each.verdict is Verdict.FAIL)
-    case = Judged(problem, tensors, scalars, settings, tolerance, examination.findings, failed)
+    findings, total = examination.findings, examination.total
+    case = Judged(problem, tensors, scalars, settings, tolerance, findings, failed, total)
     diagnosis, facts = diagnosed(case)
     warnings = mistaken(problem)
     warnings += cautions(problem, examination.findings, judged_by_bounds=tolerance is None)

@@ -32,6 +32,7 @@ class Bug:
     variants: Callable[[Sample], Iterable[Variant]]
     costly: bool = False  # needs more than the rows themselves: tried only where nothing else fits
     general: bool = False  # gives way to any other bug that explains as much: it reads much off the data
+    possible: Callable[[Sample], bool] = lambda _: True  # a cheap look at whether the file may hold it
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class Variant:
     parameters: dict[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()  # under which the file is right
     guessed: bool = False  # one of many values that are tried because people choose them; never in a pair
+    general: bool = False  # as of a bug: this variant rests on little
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,4 +63,4 @@ def nice(value: float, digits: int = 2) -> float:
 
 def suspects(bugs: Iterable[Bug], sample: Sample) -> list[Suspect]:
     """Return the bugs that can be there at all, in every variant."""
-    return [Suspect(bug, variant) for bug in bugs for variant in bug.variants(sample)]
+    return [Suspect(bug, variant) for bug in bugs if bug.possible(sample) for variant in bug.variants(sample)]

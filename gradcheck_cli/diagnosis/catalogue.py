@@ -1,4 +1,4 @@
-"""Every bug that can be told from the rows themselves, in the order in which ties are broken."""
+"""Every bug of a gradient that rows show by themselves, in the order in which ties are broken."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from gradcheck_cli.diagnosis.labels import IGNORED, LABELS
 from gradcheck_cli.diagnosis.memory import LOST, MEMORY
 from gradcheck_cli.diagnosis.numerics import NUMERICS
 from gradcheck_cli.diagnosis.scale import SCALES
+from gradcheck_cli.diagnosis.scratch import SCRATCH
 from gradcheck_cli.diagnosis.smoothing import SMOOTHING, WEIGHTS
 from gradcheck_cli.diagnosis.softmax import SOFTMAX
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS, UPSTREAM
 
 CHANGES: tuple[Bug, ...] = (
     *UPSTREAM, *SMOOTHING, *WEIGHTS, *LABELS, *IGNORED, *LINK, *Z_LOSS, *SOFTMAX, *CHAIN,
-    *NUMERICS, *MEMORY, *LOST,
+    *NUMERICS, *MEMORY, *SCRATCH, *LOST,
 )  # fmt: skip
 """Bugs that change the recipe; made one after the other in this order where there are two."""
 

@@ -58,7 +58,7 @@ def _log_of_probabilities(recipe: Recipe) -> tuple[Floats, Floats]:
     return t + pulled, pulled - t
 
 
-def _again(a: Floats) -> Floats:
+def softmax_of(a: Floats) -> Floats:
     """Return the softmax of the probabilities."""
     w = np.exp(a - a.max(axis=1, keepdims=True))
     again: Floats = w / w.sum(axis=1, keepdims=True)
@@ -66,12 +66,12 @@ def _again(a: Floats) -> Floats:
 
 
 def _double(recipe: Recipe) -> tuple[Floats, Floats]:
-    twice = recipe.changed(a=_again(recipe.a))
+    twice = recipe.changed(a=softmax_of(recipe.a))
     return _backward(recipe.a, *standard(twice))
 
 
 def _double_short(recipe: Recipe) -> tuple[Floats, Floats]:
-    return standard(recipe.changed(a=_again(recipe.a)))
+    return standard(recipe.changed(a=softmax_of(recipe.a)))
 
 
 def _jacobian_again(recipe: Recipe) -> tuple[Floats, Floats]:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.diagnosis import patterns
+from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis
 from gradcheck_cli.diagnosis.memory import other_orders
 from gradcheck_cli.diagnosis.sample import Sample, draw
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.solve import Explanation, distinct, solve
-from gradcheck_cli.diagnosis.survey import Claim, Survey, survey
+from gradcheck_cli.diagnosis.survey import Survey, survey
 from gradcheck_cli.diagnosis.view import Rows
 from gradcheck_cli.diagnosis.weakness import weaknesses
 from gradcheck_cli.diagnosis.where import facts, ratio
@@ -29,7 +30,7 @@ from gradcheck_cli.settings import Settings, flag_of
 from gradcheck_cli.tensors import Tensor
 
 _MOST_CLAIMS = 3
-_POSED_ANEW = 32  # rows that are judged again under other flags
+_POSED_ANEW = 8  # rows of each view that are judged again under other flags
 _MOSTLY = 0.2
 
 GUESSES = frozenset({"row-factors"})
@@ -48,17 +49,25 @@ class Evidence:
 
 
 def diagnose(evidence: Evidence) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
-    """Return the bugs that explain every entry of a failed gradient, and facts about where it fails.
+    """Return the bugs that explain every entry of a failed export, and facts about where it fails.
 
     Nothing is named that leaves one entry unexplained.
     """
+    of = evidence.situation.export.name
+    named, told = _diagnosed(evidence)
+    return tuple(replace(each, of=of) for each in named), tuple(replace(each, of=of) for each in told)
+
+
+def _diagnosed(evidence: Evidence) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     situation = evidence.situation
     with np.errstate(all="ignore"):
         sample = draw(situation, evidence.worst, situation.settings.seed)
         if not any(view.got.any() for view in sample.views):
             found = survey(situation, (), evidence.processes)
             return patterns.all_zero(found, situation), facts(found, sample)
-        if situation.classes == 1:  # the right gradient is 0, and any number says nothing of what it is
+        if (
+            situation.classes == 1 and situation.of_gradient
+        ):  # the right gradient is 0, and any number says nothing of what it is
             return (), facts(survey(situation, (), evidence.processes), sample)
         solution = solve(sample)
         explanations = _best(solution.explanations)
@@ -145,9 +154,8 @@ def _flags(hypothesis: Hypothesis, sample: Sample, evidence: Evidence) -> tuple[
         other = _posed(asked, evidence)
     except SoftgradError:
         return ()
-    views = Rows(other, 1)
-    rows = [int(row) for view in sample.views for row in view.recipe.numbers][:_POSED_ANEW]
-    right = all(not views.view(range(row, row + 1)).failing.any() for row in rows)
+    rows = sorted(int(row) for view in sample.views for row in view.recipe.numbers[:_POSED_ANEW])
+    right = all(not view.failing.any() for view in Rows(other, _POSED_ANEW).gathered(rows, _POSED_ANEW))
     return flags if right else ()
 
 
@@ -182,7 +190,9 @@ def _posed(asked: Mapping[str, str], evidence: Evidence) -> Situation:
 
 def _reordered(evidence: Evidence, found: Survey) -> tuple[Diagnosis, ...]:
     """Return that the gradient was exported in another order, where that explains everything."""
-    if found.failing < _MOSTLY * found.entries:  # another order leaves hardly an entry in its place
+    if (
+        found.failing < _MOSTLY * found.entries or evidence.situation.width == 1
+    ):  # another order leaves hardly an entry in its place
         return ()
     first = evidence.situation.problem.first_counted
     for words, other in other_orders(evidence.situation):

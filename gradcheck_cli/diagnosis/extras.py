@@ -47,7 +47,8 @@ def _tempered_unasked(sample: Sample) -> Iterable[Variant]:
         return
     recipe = view.recipe
     with np.errstate(all="ignore"):
-        log_got, log_a = np.log(np.abs(recipe.got)), np.log(recipe.a)
+        logs = sample.situation.export.name == "log-probs"
+        log_got, log_a = recipe.got if logs else np.log(np.abs(recipe.got)), np.log(recipe.a)
     chosen = (recipe.q == 0.0) & np.isfinite(log_got) & np.isfinite(log_a) & recipe.counted[:, None]
     inverse = _pooled_slope(log_a, log_got, chosen)
     if not 1e-3 < inverse < 1e3:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcheck_cli.diagnosis.recipe import Recipe
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.view import View
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.refusals import Flags
@@ -42,6 +42,12 @@ class Range:
         low, high = np.where(free, -np.inf, low), np.where(free, np.inf, high)
         return Range(np.where(empty, np.inf, low), np.where(empty, -np.inf, high))
 
+    def admits(self, factor: float) -> Flags:
+        """Tell whether every row allows a factor, for each set of them: (m, n) to (m,)."""
+        hair = HAIR * abs(factor)
+        found: Flags = (self.low.max(axis=-1) <= factor + hair) & (factor - hair <= self.high.min(axis=-1))
+        return found
+
     @property
     def possible(self) -> Flags:
         """Tell whether every row allows a common factor, for each set of them: (m, n) to (m,)."""
@@ -67,15 +73,16 @@ def holds(interval: tuple[float, float]) -> bool:
 def factors(view: View, recipe: Recipe) -> tuple[Range, Range | None]:
     """Return the factors that bring a recipe's rows in line, and those with 16-bit arithmetic admitted."""
     with np.errstate(all="ignore"):
-        plane, size = recipe.gradient()
-        got = view.got
-        if view.columns is not None:
-            got, plane, size = (each[:, view.columns] for each in (got, plane, size))
-        allowed = slack(recipe, plane, size, view.columns)
-        tight = allowed_factors(got, plane, allowed.scaled, allowed.floor)
-        if allowed.loose is None:
-            return tight, None
-        return tight, allowed_factors(got, plane, allowed.loose, allowed.floor)
+        return fitting(Prediction.of(recipe, view.columns))
+
+
+def fitting(of: Prediction) -> tuple[Range, Range | None]:
+    """Return the factors that bring a prediction in line, tightly and loosely."""
+    allowed = of.slack
+    tight = allowed_factors(of.got, of.plane, allowed.scaled, allowed.floor)
+    if allowed.loose is None:
+        return tight, None
+    return tight, allowed_factors(of.got, of.plane, allowed.loose, allowed.floor)
 
 
 def allowed_factors(got: Floats, plane: Floats, scaled: Floats, floor: Floats) -> Range:

@@ -7,8 +7,9 @@ after a walk over every entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class Piece:
     right: Floats
     allowed: Floats
 
-    @property
+    @cached_property
     def failing(self) -> Flags:
         """Return the entries that the check refuses."""
         return refused(self.got, self.right, self.allowed)
@@ -133,7 +134,7 @@ def floor_of(export: Export, got: Floats) -> Floats:
     return whole
 
 
-def interval(pieces: Sequence[P], guess: Guess[P], export: Export) -> tuple[float, float]:
+def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[float, float]:
     """Return the factors that bring every entry in line with a guess; none where low > high."""
     low, high = -np.inf, np.inf
     for piece in pieces:
@@ -170,15 +171,17 @@ class Trial:
     before: float = 0.0  # and of the right answer
 
     def add(self, piece: P, claim: Claim[P], export: Export) -> None:
-        """Take in a piece."""
+        """Take in a piece; what is refuted stays so, and is looked at no more."""
+        if self.unexplained:
+            return
         with np.errstate(all="ignore"):
             plane, error = claim.guess.core(piece)
             plane, error = claim.value * plane, abs(claim.value) * error + floor_of(export, piece.got)
             self.unexplained += int(np.count_nonzero(refused(piece.got, plane, error)))
             self.telling += int(np.count_nonzero(~(np.abs(plane) <= 2.0 * error)))
             failing = piece.failing
-            self.left += _sum(piece.got[failing], plane[failing])
-            self.before += _sum(piece.got[failing], piece.right[failing])
+            self.left += _sum(piece.got, plane, failing)
+            self.before += _sum(piece.got, piece.right, failing)
 
     def merge(self, other: Trial) -> Trial:
         """Return the trial of both sets of pieces."""
@@ -190,8 +193,12 @@ class Trial:
         return not self.unexplained and better and self.telling > 2 * bugs
 
 
-def _sum(got: Floats, plane: Floats) -> float:
+def _sum(got: Floats, plane: Floats, chosen: Flags) -> float:
     """Return the error of a prediction; an entry that is no number counts 1 where it is not predicted."""
+    total = float(np.einsum("ij,ij->", np.abs(got - plane), chosen))
+    if np.isfinite(total):
+        return total
+    got, plane = got[chosen], plane[chosen]
     same = (got == plane) | (np.isnan(got) & np.isnan(plane))
     error = np.where(same, 0.0, np.abs(got - plane))
     return float(np.where(np.isfinite(error), error, 1.0).sum())

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.recipe import Recipe
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.slack import Prediction, least
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.refusals import Flags
 
@@ -44,21 +44,31 @@ class Hypothesis:
             found = found * self.row.variant.factor(recipe)
         return found
 
-    def predict(self, recipe: Recipe) -> tuple[Floats, Floats]:
-        """Return the predicted gradient and the sum of the sizes of its terms: (n, K) each."""
-        by = self.multiplier(recipe)[:, None]
-        plane, size = self.changed(recipe).gradient()
-        return plane * by, size * np.abs(by)
+    def predict(self, recipe: Recipe) -> Prediction:
+        """Return what is predicted of the right recipe's rows."""
+        return Prediction.of(self.changed(recipe)).times(self.multiplier(recipe))
 
     def refuted(self, recipe: Recipe, *, loose: bool) -> Flags:
-        """Return the entries that the hypothesis does not explain: (n, K)."""
+        """Return the entries that the hypothesis does not explain: (n, K).
+
+        What every entry may be off by at least is looked at first, which is cheap and does for most.
+        """
         with np.errstate(all="ignore"):
-            plane, size = self.predict(recipe)
-            allowed = slack(self.changed(recipe), plane, size)
+            changed = self.changed(recipe)
+            found = Prediction.of(changed).times(self.multiplier(recipe))
+            error = np.abs(found.got - found.plane)
+            sure = np.abs(found.plane)
+            sure = sure if changed.finish is None else np.minimum(sure, found.size)
+            refuted: Flags = ~(error <= sure * least(changed))
+            rows = np.flatnonzero(refuted.any(axis=1))
+            if not rows.size:
+                return refuted
+            left = found.picked(rows)
+            allowed = left.slack
             scaled = allowed.loose if loose and allowed.loose is not None else allowed.scaled
-            refuted: Flags = ~(np.abs(recipe.got - plane) <= scaled + allowed.floor)
-        same = (np.isnan(plane) & np.isnan(recipe.got)) | (plane == recipe.got)
-        refuted &= ~same
+            refuted[rows] = ~(error[rows] <= scaled + allowed.floor)
+        same = (np.isnan(left.plane) & np.isnan(left.got)) | (left.plane == left.got)
+        refuted[rows] &= ~same
         return refuted
 
 

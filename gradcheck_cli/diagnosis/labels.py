@@ -19,7 +19,7 @@ def read_off(recipe: Recipe) -> Indices:
     The one-hot that a kernel subtracted shows in what it exported, whatever label it took.
     """
     s = (recipe.upstream / recipe.divisor)[:, None]
-    plane, _ = recipe.changed(q=np.zeros_like(recipe.q), counted=np.ones_like(recipe.counted)).gradient()
+    plane, _ = recipe.untargeted().changed(counted=np.ones_like(recipe.counted)).gradient()
     with np.errstate(all="ignore"):
         taken = np.nan_to_num((plane - recipe.got) / (s * recipe.chain), nan=0.0, posinf=0.0, neginf=0.0)
     column = taken.argmax(axis=1)
@@ -52,14 +52,15 @@ def _neighbours(sample: Sample) -> Iterable[Variant]:
             beside = recipe.labels_beside(offset)
             outside = (beside < 0) | (beside >= recipe.a.shape[1])
             # The neighbour's label is not in the file where it is ignored: it is read off the row itself.
-            return recipe.dealt(np.where(outside, read_off(recipe), beside))
+            return recipe.dealt(np.where(outside, read_off(recipe), beside) if outside.any() else beside)
 
         def with_mask(recipe: Recipe, offset: int = offset) -> Recipe:
             beside = recipe.labels_beside(offset)
             counted = beside != recipe.situation.problem.ignore_index
             inside = (recipe.numbers + offset >= 0) & (recipe.numbers + offset < recipe.situation.rows)
             counted = np.where(inside, counted, (recipe.got != 0.0).any(axis=1))
-            return recipe.dealt(np.where(inside, beside, read_off(recipe)), counted=counted)
+            labels = beside if inside.all() else np.where(inside, beside, read_off(recipe))
+            return recipe.dealt(labels, counted=counted)
 
         told = {"offset": offset, "which": "next" if offset > 0 else "previous"}
         yield Variant(change=change, parameters=told)
@@ -73,7 +74,7 @@ def _misread(sample: Sample) -> Iterable[Variant]:
 
 
 def _no_onehot(_: Sample) -> Iterable[Variant]:
-    yield Variant(change=lambda r: r.changed(q=np.zeros_like(r.q)))
+    yield Variant(change=Recipe.untargeted)
 
 
 def _sum_taken_as_one(sample: Sample) -> Iterable[Variant]:
@@ -82,22 +83,23 @@ def _sum_taken_as_one(sample: Sample) -> Iterable[Variant]:
 
 
 def _class_ignored(sample: Sample) -> Iterable[Variant]:
-    """Yield the classes whose rows are all exported as zeros."""
+    """Yield the class whose rows are all exported as zeros; a single one may as well be any row."""
     if not _hard(sample):
         return
-    silent: set[int] = set()
+    silent: list[int] = []
     spoken: set[int] = set()
     for view in sample.views:
         zero = ~view.got.any(axis=1)
         wrong = view.failing.any(axis=1)
-        silent |= set(view.recipe.labels[zero & wrong].tolist())
+        silent += view.recipe.labels[zero & wrong].tolist()
         spoken |= set(view.recipe.labels[~zero & view.counted].tolist())
-    if len(silent) == 1 and spoken and not silent & spoken:
-        (label,) = silent
+    if len(set(silent)) == 1 and spoken and not set(silent) & spoken:
+        label = silent[0]
         yield Variant(
             change=lambda r: r.changed(counted=r.counted & (r.labels != label)),
             parameters={"label": label},
             flags=("--ignore-index", str(label)),
+            general=len(silent) == 1,
         )
 
 
@@ -107,12 +109,12 @@ def _not_zeroed(sample: Sample) -> Iterable[Variant]:
 
     def with_label(recipe: Recipe) -> Recipe:
         inside = recipe.known
-        labels = np.where(recipe.counted | inside, recipe.labels, read_off(recipe))
+        known = recipe.counted | inside
+        labels = recipe.labels if known.all() else np.where(known, recipe.labels, read_off(recipe))
         return recipe.dealt(labels, counted=np.ones_like(recipe.counted))
 
     def without(recipe: Recipe) -> Recipe:
-        q = np.where(recipe.counted[:, None], recipe.q, 0.0)
-        return recipe.changed(q=q, counted=np.ones_like(recipe.counted))
+        return recipe.targeted(recipe.counted).changed(counted=np.ones_like(recipe.counted))
 
     yield Variant(change=without, parameters={"holds": "a, without a one-hot"})
     yield Variant(change=with_label, parameters={"holds": "a - y"})

@@ -39,8 +39,7 @@ class Mutant:
         """Return some rows of the wrong gradient and of the right one: (n, K) each."""
         view = source.view(rows)
         with np.errstate(all="ignore"):
-            plane, _ = self.hypothesis.predict(view.recipe)
-        return plane, view.right
+            return self.hypothesis.predict(view.recipe).plane, view.right
 
 
 def mutants(sample: Sample) -> Iterator[Mutant]:
@@ -204,7 +203,7 @@ def _rewritten(sample: Sample) -> Change | None:
         return None
 
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
-        pulled, _ = recipe.changed(q=np.zeros_like(recipe.q), finish=None).gradient()
+        pulled, _ = recipe.untargeted().changed(finish=None).gradient()
         twice = rounded(rounded(pulled, grid) - (pulled - plane), grid)
         return np.where(recipe.q > 0.0, twice, plane), size
 

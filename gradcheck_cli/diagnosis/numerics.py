@@ -41,7 +41,7 @@ def _rewritten(
     The first rounding is taken to the neighbour that fits best: a kernel's own s a may lie on the other
     side of the middle. `both`: s q is rounded as well.
     """
-    pulled, _ = recipe.changed(q=np.zeros_like(recipe.q), finish=None).gradient()
+    pulled, _ = recipe.untargeted().changed(finish=None).gradient()
     taken = pulled - plane
     target = recipe.q > 0.0
     taken = rounded(taken, grid) if both else taken
@@ -63,14 +63,14 @@ def _fused(sample: Sample) -> Iterable[Variant]:
     unit = export.compute.unit
 
     def change(recipe: Recipe) -> Recipe:
-        plane, _ = recipe.changed(q=np.zeros_like(recipe.q)).gradient()
+        plane, _ = recipe.untargeted().gradient()
         outside = (recipe.q == 0.0) & (plane != 0.0)
         with np.errstate(all="ignore"):
             off = np.where(outside, recipe.got / plane - 1.0, np.nan)
         largest = np.where(outside, recipe.a, -1.0).argmax(axis=1)
         off = np.nan_to_num(off[recipe.places, largest])
         most = np.expm1(np.minimum(_MOST_FUSED * unit * np.abs(recipe.lse), 1.0))
-        return recipe.changed(a=recipe.a * (1.0 + np.clip(off, -most, most))[:, None])
+        return recipe.thinned(1.0 + np.clip(off, -most, most))
 
     yield Variant(change=change, parameters={"type": export.compute.name})
 

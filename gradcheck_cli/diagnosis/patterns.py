@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from gradcheck_cli.diagnosis.bug import DEFECT
+from gradcheck_cli.diagnosis.count import ALL
 from gradcheck_cli.diagnosis.scale import clipped
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.survey import ALL, Survey
+from gradcheck_cli.diagnosis.survey import Survey
 from gradcheck_cli.diagnosis.where import ratio
 from gradcheck_cli.outcome import Diagnosis
 
@@ -21,12 +22,13 @@ def _diagnosis(code: str, message: str, formula: str, advice: str, **parameters:
 
 def all_zero(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     """Return that nothing was exported but zeros, and what may have made them."""
-    if found.kept != float("inf"):
+    if found.nonzero:
         return ()
-    first = situation.first_upstream == 0.0
+    first = situation.of_gradient and situation.first_upstream == 0.0
     hint = " (the upstream gradient of row 0 is 0: was it used for all rows?)" if first else ""
     message = f"every entry is 0{hint}"
-    advice = "check that the backward pass ran, and that it wrote into the buffer that was exported"
+    ran = "the backward pass" if situation.of_gradient else "the kernel"
+    advice = f"check that {ran} ran, and that it wrote into the buffer that was exported"
     named = _diagnosis("all-zero", message, "0", advice)
     if not first:
         return (named,)
@@ -62,7 +64,7 @@ def _clipped(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     blur = 8.0 * situation.export.grid.unit / math.sqrt(found.entries)
     low, high = found.factor
     threshold = clipped(found.norm(0), found.norm(1), blur) if low <= high and low > 0.0 else None
-    if threshold is None:
+    if threshold is None or not situation.of_gradient:
         return ()
     message = (
         f"the gradient is clipped to the norm {threshold:g} (it would be {found.norm(1):.6g}); "
@@ -84,7 +86,7 @@ def _overflowed(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     """Return that everything from one power of two on is wrong: an offset that did not fit its type."""
     rows = found.failing_rows
     for offset, name in _OFFSETS.items():
-        first = offset // situation.classes
+        first = offset // situation.width
         if rows.size and first == rows[0] and first > 0 and rows.size >= _fills(situation, first):
             message = (
                 f"rows from {first:,} on are wrong, where the entry number passes {name}; all before are "
@@ -107,7 +109,7 @@ def _tail(found: Survey, situation: Situation) -> tuple[Diagnosis, ...]:
     block = first & -first
     whole = int(found.columns[first:].min()) >= situation.counted * 0.9
     often = "every" if int(found.columns[first:].min()) == situation.counted else "nearly every"
-    if first > 0 and block >= _BLOCK and whole and columns.size > 1 and situation.classes - first <= block:
+    if first > 0 and block >= _BLOCK and whole and columns.size > 1 and situation.width - first <= block:
         message = (
             f"the last {columns.size:,} of {situation.classes:,} columns, from {first:,} on, are wrong in "
             f"{often} row, all others right"

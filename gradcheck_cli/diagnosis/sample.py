@@ -12,6 +12,9 @@ from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.view import Rows, View
 
 _ENTRIES = 1 << 17  # of all views
+_SHARE = 64  # entries of the problem to one that is looked at, if there are very many
+_LEAST = 1 << 14  # entries
+_RUN = 8  # rows that are read together
 _VIEW_ENTRIES = 1 << 15
 _PROBE_ENTRIES = 1 << 12
 _COLUMNS = 1 << 13  # from which on only some are tried
@@ -34,12 +37,13 @@ class Sample:
         return self.views[0]
 
 
-def draw(situation: Situation, worst: Iterable[int], seed: int, *, entries: int = _ENTRIES) -> Sample:
+def draw(situation: Situation, worst: Iterable[int], seed: int, *, entries: int | None = None) -> Sample:
     """Return a sample of the problem's rows: the worst, the ends, some spread evenly, some at random."""
     classes, rows = situation.classes, situation.rows
+    entries = min(_ENTRIES, max(_LEAST, rows * classes // _SHARE)) if entries is None else entries
     most = max(1, min(entries, _VIEW_ENTRIES) // classes)
     source = Rows(situation, min(rows, most))
-    chosen = _chosen(situation, list(worst), seed, entries)
+    chosen = _chosen(situation, list(worst), seed, entries, most)
     probe = max(2, min(32, _PROBE_ENTRIES // classes))
     if rows <= most:
         everything = source.view(range(rows))
@@ -51,22 +55,26 @@ def draw(situation: Situation, worst: Iterable[int], seed: int, *, entries: int 
     return Sample(situation, narrow, len(chosen) == rows, source)
 
 
-def _chosen(situation: Situation, worst: list[int], seed: int, entries: int) -> list[int]:
+def _chosen(situation: Situation, worst: list[int], seed: int, entries: int, most: int) -> list[int]:
+    """Return the numbers of rows, those to look at first to begin with; most lie in runs of a few."""
     rows = situation.rows
     limit = min(rows, max(_fewest(entries), min(_MOST_ROWS, entries // situation.classes)))
-    rng = random.Random(seed)  # a sample, no secret
     first = [*worst[:4], situation.problem.first_counted, 0, rows - 1, rows // 2, *_ignored(situation)]
-    spread = np.linspace(0, rows - 1, max(limit // 2, 2)).round().astype(int).tolist()
-    drawn = [rng.randrange(rows) for _ in range(limit)]
-    rng.shuffle(spread)
-    chosen = list(dict.fromkeys([*first, *worst[4:], *spread, *drawn]))
+    chosen = list(dict.fromkeys([*first, *worst[4:]]))
     if limit == rows:
-        chosen = list(dict.fromkeys([*chosen, *range(rows)]))
-    return chosen[:limit]
+        return list(dict.fromkeys([*chosen, *range(rows)]))
+    run = max(1, min(_RUN, limit // 4, most))
+    parts = np.linspace(0, rows - run, max(2, -(-limit // run))).round().astype(int).tolist()
+    rng = random.Random(seed)  # a sample, no secret
+    rng.shuffle(parts)
+    half = len(parts) // 2  # the others lie anywhere
+    parts[half:] = [rng.randrange(rows - run + 1) for _ in parts[half:]]
+    spread = [row for start in parts for row in range(start, start + run)]
+    return list(dict.fromkeys([*chosen, *spread]))[:limit]
 
 
 def _fewest(entries: int) -> int:
-    return _FEWEST_ROWS if entries >= _ENTRIES else 4
+    return _FEWEST_ROWS if entries >= _LEAST else 4
 
 
 def _ignored(situation: Situation) -> list[int]:

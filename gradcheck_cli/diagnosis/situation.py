@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows
+
+CONFIDENT = 0.99
+"""Probability of a label from which on its row is called confident."""
 
 _CHUNK = 1 << 17  # labels looked at together
 _ENTRIES = 1 << 18  # logits looked at together
@@ -27,6 +31,17 @@ class Situation:
     settings: Settings
     export: Export
     tolerance: Tolerance | None
+    kept: dict[str, Any] = field(default_factory=dict)  # what was worked out of all rows
+
+    @property
+    def of_gradient(self) -> bool:
+        """Whether the export is the gradient at the logits."""
+        return self.export.name == "grad"
+
+    @property
+    def width(self) -> int:
+        """Return the number of entries of a row of the export."""
+        return 1 if self.export.name == "loss" else self.problem.classes
 
     @property
     def rows(self) -> int:

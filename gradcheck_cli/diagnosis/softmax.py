@@ -13,6 +13,7 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import Floats
 
 _SHARDS = (2, 4, 8, 16, 32)
+_NEAR = 0.1  # logarithms of the same number, in 16 bits too
 _MOSTLY = 0.5  # of the rows fail where the softmax is taken along another axis
 _BLOCKS = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _WIDEST = 8  # times the classes, that padding may bring a row to; or 1024 columns
@@ -30,6 +31,31 @@ def _wrong_axis(sample: Sample) -> Iterable[Variant]:
         return recipe.changed(a=np.exp(v - situation.column_lse[None, :]))
 
     yield Variant(change=change)
+
+
+def _columns_agree(sample: Sample) -> bool:
+    """Tell whether log |got| - v may be a number of its column, seen in two rows, where no target is.
+
+    That is far cheaper than the sums of all columns.
+    """
+    if sample.situation.export.name not in ("grad", "probs"):
+        return True
+    recipe = sample.probe.recipe
+    two = np.flatnonzero(recipe.counted & (recipe.upstream != 0.0))[:2]
+    if not two.size:
+        return True
+    part = recipe.picked(two)
+    with np.errstate(all="ignore"):
+        upstream = part.upstream if sample.situation.of_gradient else np.ones(len(two))
+        level = np.log(np.abs(part.got / upstream[:, None])) - part.loss.link.apply(part.logits)
+    level[(part.q != 0.0) | ~np.isfinite(level)] = np.nan
+    apart = np.abs(level[0] - level[-1])
+    told = np.isfinite(apart)
+    if len(two) < 2 or not told.any():
+        return True
+    own = level[0][told]
+    of_rows = float(np.median(np.abs(own - np.median(own)))) <= 4.0 * sample.situation.export.grid.unit
+    return not of_rows and float(np.median(apart[told])) < _NEAR
 
 
 def _sigmoid(_: Sample) -> Iterable[Variant]:
@@ -50,7 +76,7 @@ def _padded(sample: Sample) -> Iterable[Variant]:
         told = {"lanes": count, "width": classes + count}
 
         def change(recipe: Recipe, count: int = count) -> Recipe:
-            return recipe.changed(a=recipe.a / (1.0 + count * np.exp(-recipe.lse))[:, None])
+            return recipe.thinned(1.0 / (1.0 + count * np.exp(-recipe.lse)))
 
         yield Variant(change=change, parameters=told, guessed=count not in seen)
 
@@ -59,7 +85,8 @@ def _seen_lanes(sample: Sample) -> list[int]:
     """Return how many lanes of exp(0) the rows ask for, where they agree on a whole number."""
     view = sample.probe
     with np.errstate(all="ignore"):
-        plane, _ = view.recipe.changed(q=np.zeros_like(view.recipe.q)).gradient()
+        bare = view.recipe.untargeted()
+        plane = bare.gradient()[0] if view.situation.of_gradient else bare.a
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
         missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
         asked = missing * np.exp(view.recipe.lse)
@@ -89,17 +116,14 @@ def _reduced_twice(_: Sample) -> Iterable[Variant]:
     for shards in (2, 3, 4, 6, 8, 12, 16, 32, 64):
 
         def change(recipe: Recipe, shards: int = shards) -> Recipe:
-            return recipe.changed(a=recipe.a / shards)
+            return recipe.thinned(np.full(len(recipe.counted), 1.0 / shards))
 
         yield Variant(change=change, parameters={"shards": shards}, guessed=shards > 8)
 
 
 def _unshifted(sample: Sample) -> Iterable[Variant]:
     """Yield the types whose exponentials overflow (or all vanish) somewhere in the sample."""
-    export = sample.situation.export
-    names = {export.compute.name} | ({export.native.name} if export.native else set())
-    for name in sorted(names & set(_TYPES)):
-        kind = _TYPES[name]
+    for name, kind in _kinds(sample):
         limit = math.log(float(np.finfo(kind).max))
 
         def divided(recipe: Recipe, kind: type[np.floating] = kind) -> Recipe:
@@ -120,6 +144,20 @@ def _unshifted(sample: Sample) -> Iterable[Variant]:
             yield Variant(change=change, parameters={"type": name, "limit": limit})
 
 
+def _kinds(sample: Sample) -> list[tuple[str, type[np.floating]]]:
+    """Return the types that the exporter may have worked in."""
+    export = sample.situation.export
+    names = {export.compute.name} | ({export.native.name} if export.native else set())
+    return [(name, _TYPES[name]) for name in sorted(names & set(_TYPES))]
+
+
+def _overflows(sample: Sample) -> bool:
+    """Tell whether a sum of exponentials of the sample leaves the range of such a type."""
+    reach = max(float(view.recipe.reach.max()) for view in sample.views)
+    room = math.log(sample.situation.classes) + 1.0
+    return any(reach > math.log(float(np.finfo(kind).max)) - room for _, kind in _kinds(sample))
+
+
 def _where_lost(found: Floats, right: Floats) -> Floats:
     """Return the rows as found where something overflowed or vanished, and the right ones elsewhere.
 
@@ -136,7 +174,7 @@ SOFTMAX = (
         "the softmax is taken along the wrong axis: the probabilities of a column sum to 1, not those of a "
         "row",
         "take the softmax over the class axis",
-        "softmax", _wrong_axis, costly=True,
+        "softmax", _wrong_axis, costly=True, possible=_columns_agree,
     ),
     Bug(
         "sigmoid-for-softmax", DEFECT, "1 / (1 + exp(-z)) - y",
@@ -169,6 +207,6 @@ SOFTMAX = (
         "exponentials leave the range of {type} (logits above {limit:.4g}): the maximum of the row is not "
         "subtracted",
         "subtract the maximum of the row before exponentials are taken",
-        "softmax", _unshifted,
+        "softmax", _unshifted, possible=_overflows,
     ),
 )  # fmt: skip

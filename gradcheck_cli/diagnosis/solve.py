@@ -8,19 +8,16 @@ from itertools import combinations
 
 import numpy as np
 
-from gradcheck_cli.diagnosis.bug import CONVENTION, Suspect, suspects
+from gradcheck_cli.diagnosis.bug import CONVENTION, Bug, Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
 from gradcheck_cli.diagnosis.fit import Range, factors, holds
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
-from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.screen import Candidates, Changes, Screen
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.diagnosis.view import View
-from gradcheck_cli.numeric.precision import Floats
 
-_PREFILTER_ROWS, _PREFILTER_ENTRIES = 6, 1 << 13  # that pairs are tried on first
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
 _BETTER = 0.5  # of the failing entries' error must go
 _ALONE = frozenset({"finish"})  # slots whose bugs are not tried together with others
@@ -43,7 +40,7 @@ class Explanation:
     def rank(self) -> tuple[int, bool, bool]:
         """Return the key by which explanations are sorted: few bugs, specific and tight ones first."""
         parts = self.hypothesis.suspects
-        return len(parts), any(each.bug.general for each in parts), self.loose
+        return len(parts), any(each.bug.general or each.variant.general for each in parts), self.loose
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +59,41 @@ def solve(sample: Sample) -> Solution:
 class _Solver:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
-        self.scales = suspects(SCALES, sample)
-        self.rows = suspects(ROW_FACTORS, sample)
+        scales, rows, changes = known(sample.situation.export.name)
+        self.scales = suspects(scales, sample)
+        self.rows = suspects(rows, sample)
         with np.errstate(all="ignore"):
-            self.changes = suspects(CHANGES, sample)
+            self.changes = suspects(changes, sample)
+            self.screen = Screen(sample, self.rows)
         self.factor: Interval | None = None
 
     def solution(self) -> Solution:
-        """Try single changes and then pairs, each with every factor of rows and of all."""
+        """Try single changes and then pairs, each with every factor of rows and of all.
+
+        What one bug explains needs no two: then nothing is looked for but single bugs that explain as much.
+        """
         with np.errstate(all="ignore"):
             singles = [(each,) for each in self.changes]
-            found = self._explanations([(), *(each for each in singles if not each[0].bug.costly)])
-            found = found or self._explanations([each for each in singles if each[0].bug.costly])
+            found = [*self._of((), (None, *self.rows))]
+            found += self._explanations([each for each in singles if not each[0].bug.costly], found)
+            found = found or self._explanations([each for each in singles if each[0].bug.costly], found)
             if not found:
-                found = self._explanations(self._pairs())
+                found = self._explanations(_pairs(self.changes), found)
         return Solution(tuple(sorted(found, key=lambda each: each.rank)), self.factor)
 
-    def _explanations(self, sets: Sequence[tuple[Suspect, ...]]) -> list[Explanation]:
-        return [each for changes in sets for each in self._of(changes)]
+    def _explanations(self, sets: Sequence[Changes], known: Sequence[Explanation]) -> list[Explanation]:
+        """Return what explains the sample with changes; as they are first, then with factors as well."""
+        passed = list(self.screen.passed(sets))
+        found = [each for one in passed if one.alone for each in self._of(one.changes, (None,))]
+        fewest = min((each.rank[0] for each in (*known, *found)), default=None)
+        if fewest is None or any(fewest > len(one.changes) for one in passed):
+            for one in passed:
+                rows = tuple(row for row in one.rows if row is not None or not one.alone)
+                found += self._of(one.changes, rows)
+        return found
 
-    def _of(self, changes: tuple[Suspect, ...]) -> Iterator[Explanation]:
-        """Yield what explains the sample with these changes of the recipe."""
+    def _of(self, changes: Changes, rows: Candidates) -> Iterator[Explanation]:
+        """Yield what explains the sample with these changes of the recipe, and one of these row factors."""
         seen: list[tuple[Range, Range | None]] = []
 
         def ranges(place: int) -> tuple[Range, Range | None]:
@@ -91,7 +102,7 @@ class _Solver:
                 seen.append(factors(view, apply(changes, view.recipe)))
             return seen[place]
 
-        for row in (None, *self.rows):
+        for row in rows:
             for loose in (False, True):
                 interval = self._common(ranges, row, loose=loose)
                 if interval is None:
@@ -116,7 +127,7 @@ class _Solver:
         return low, high
 
     def _named(
-        self, changes: tuple[Suspect, ...], row: Suspect | None, interval: Interval, *, loose: bool
+        self, changes: Changes, row: Suspect | None, interval: Interval, *, loose: bool
     ) -> Iterator[Explanation]:
         low, high = interval
         if low <= 0.0 <= high:  # nothing at all explains it as well
@@ -155,32 +166,13 @@ class _Solver:
                 return True
         return False
 
-    def _pairs(self) -> list[tuple[Suspect, ...]]:
-        """Return the pairs of changes that the first rows do not refute."""
-        view = self.sample.probe
-        rows = max(1, min(_PREFILTER_ROWS, _PREFILTER_ENTRIES // self.sample.situation.classes))
-        first = view.picked(list(range(min(rows, len(view.counted)))))
-        known = [each.variant.factor(first.recipe) for each in self.rows if each.variant.factor]
-        by = np.stack([np.ones(len(first.counted)), *known])
-        changed = {id(each): apply((each,), first.recipe) for each in self.changes}
-        return [
-            pair
-            for pair in combinations(self.changes, 2)
-            if _together(pair) and _stands(first, apply(pair[1:], changed[id(pair[0])]), by)
-        ]
-
-
-def _stands(view: View, recipe: Recipe, by: Floats) -> bool:
-    """Tell whether some factor brings a recipe in line with a view; `by` holds those of rows: (m, n)."""
-    return any(found is not None and found.divided(by).possible.any() for found in factors(view, recipe))
-
 
 def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, float]:
     """Return the error of the prediction and of the right answer, in failing entries and in all.
 
     An entry that is no number counts 1 where it is not predicted.
     """
-    plane, _ = hypothesis.predict(view.recipe)
+    plane = hypothesis.predict(view.recipe).plane
     same = (view.got == plane) | (np.isnan(view.got) & np.isnan(plane))
     left, before = np.abs(view.got - plane), np.abs(view.got - view.right)
     left, before = np.where(same, 0.0, left), np.where(view.got == view.right, 0.0, before)
@@ -191,16 +183,23 @@ def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, fl
 
 def _numbers(view: View, hypothesis: Hypothesis) -> int:
     """Return how many entries are predicted that could be told from 0 (or are predicted to be NaN)."""
-    plane, size = hypothesis.predict(view.recipe)
-    allowed = slack(hypothesis.changed(view.recipe), plane, size)
-    return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (allowed.scaled + allowed.floor))))
+    found = hypothesis.predict(view.recipe)
+    allowed = found.slack
+    return int(np.count_nonzero(~(np.abs(found.plane) <= 2.0 * (allowed.scaled + allowed.floor))))
 
 
-def _together(pair: tuple[Suspect, ...]) -> bool:
-    slots = frozenset(each.bug.slot for each in pair)
-    if len(slots) < 2 or slots & _ALONE or any(slots <= rivals for rivals in _RIVALS):
-        return False
-    return not any(each.bug.general or each.variant.guessed for each in pair)
+def _pairs(changes: Sequence[Suspect]) -> list[Changes]:
+    """Return the changes that can be there together, two at a time."""
+    paired = [
+        each
+        for each in changes
+        if each.bug.slot not in _ALONE and not each.bug.general and not each.variant.guessed
+    ]
+    return [
+        (one, other)
+        for one, other in combinations(paired, 2)
+        if one.bug.slot != other.bug.slot and frozenset((one.bug.slot, other.bug.slot)) not in _RIVALS
+    ]
 
 
 def _plausible(hypothesis: Hypothesis, *, loose: bool) -> bool:
@@ -212,6 +211,15 @@ def _plausible(hypothesis: Hypothesis, *, loose: bool) -> bool:
         each.bug.kind == CONVENTION and each.bug.slot == "scale" for each in hypothesis.suspects
     )
     return len(hypothesis.suspects) - conventions <= (1 if loose else 2)
+
+
+def known(export: str) -> tuple[Sequence[Bug], Sequence[Bug], Sequence[Bug]]:
+    """Return what is known of an export: factors of all entries, factors of rows, and changes."""
+    if export == "grad":
+        return SCALES, ROW_FACTORS, CHANGES
+    from gradcheck_cli.diagnosis.beside import BESIDE  # noqa: PLC0415 - mostly it is the gradient that fails
+
+    return BESIDE[export]
 
 
 def distinct(explanations: Sequence[Explanation]) -> list[Explanation]:

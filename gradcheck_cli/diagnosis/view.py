@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.blocks import Block, Grid, Room, Tile, work_out
-from gradcheck_cli.bounds import ACCEPTED, Ladder
+from gradcheck_cli.bounds import Ladder
+from gradcheck_cli.diagnosis.judging import judged
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.numeric import half
+from gradcheck_cli.diagnosis.weights import Places
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
@@ -60,54 +61,69 @@ class View:
         failing = np.flatnonzero(self.failing.any(axis=0))
         spread = [each[:: max(1, len(each) // (most // 8))] for each in (failing, np.arange(classes))]
         ends = np.concatenate([np.arange(64), np.arange(classes - 64, classes)])
-        chosen = np.unique(np.concatenate([self.pivot, self.right.argmax(axis=1), *spread, ends]))
+        labels = [(self.pivot + offset) % classes for offset in (-1, 0, 1)]
+        if not self.situation.problem.soft:
+            labels += [np.clip(self.recipe.labels_beside(each), 0, classes - 1) for each in (-1, 1)]
+        chosen = np.unique(np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends]))
         return replace(self, columns=chosen)
 
-    def picked(self, places: list[int]) -> View:
+    def picked(self, places: Places) -> View:
         """Return the view of some of the rows, by their places here."""
         cut: dict[str, Any] = {name: getattr(self, name)[places] for name in _ARRAYS}
         return replace(self, recipe=self.recipe.picked(places), **cut)
 
 
-def views_of(situation: Situation, block: Block) -> Iterator[View]:
-    """Yield a block's tiles as views."""
-    slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
-    ladder = Ladder(block.at, situation.export, slope)
-    for tile in block.tiles():
-        rows = range(tile.start, tile.stop)
-        got = np.empty((len(rows), situation.classes))
-        situation.export.rows.read(rows.start, rows.stop, got)
-        counted = block.counted[tile.rows]
-        yield View(
-            situation=situation,
-            rows=rows,
-            counted=counted,
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """A tile beside what was exported for it, both in the planes of a room; a view is made when needed."""
+
+    situation: Situation
+    tile: Tile
+    ladder: Ladder
+    counted: Flags  # (n,)
+    got: Floats  # (n, K)
+
+    @property
+    def rows(self) -> range:
+        """Return the numbers of the rows."""
+        return range(self.tile.start, self.tile.stop)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Return the right recipe, whose planes are the room's."""
+        return Recipe.of(self.situation, self.tile, self.rows, self.counted, self.got)
+
+    @cached_property
+    def view(self) -> View:
+        """Return the rows with planes of their own."""
+        got, sums = np.array(self.got, order="C"), self.tile.at.sums
+        right, allowed = judged(self.situation, self.tile, self.ladder, self.counted, self.got)
+        return View(
+            situation=self.situation,
+            rows=self.rows,
+            counted=self.counted,
             got=got,
-            right=np.ascontiguousarray(tile.g).copy(),
-            allowed=allowed(situation, tile, ladder, got),
-            recipe=Recipe.of(situation, tile, rows, counted, got),
-            own_a=tile.at.sums.own_a,
-            pivot=tile.at.sums.pivot,
+            right=right,
+            allowed=allowed,
+            recipe=replace(self.recipe, got=got).kept(),
+            own_a=sums.own_a,
+            pivot=sums.pivot if self.situation.width > 1 else np.zeros_like(sums.pivot),
         )
 
 
-def allowed(situation: Situation, tile: Tile, ladder: Ladder, got: Floats) -> Floats:
-    """Return what the check allows each entry of a tile: (n, K).
-
-    The one place where the diagnosis asks for the bounds of the check.
-    """
-    expected, export = tile.g, situation.export
-    error, work, out = (tile.plane(each) for each in (tile.room.error, tile.room.work, tile.room.allowed))
-    if situation.tolerance is not None:
-        return np.ascontiguousarray(situation.tolerance.spread(expected, out)).copy()
-    bound = ladder.bound(ACCEPTED)
-    bound.allowance.part(tile.rows).outside_pivot(tile.at, tile.planes, expected, out, work)
-    tile.planes.put_pivot(out, bound.own[tile.rows])
-    if export.flushes:
-        np.maximum(out, export.grid.smallest_normal, out=out, where=got == 0.0)
-    if export.native is not None:
-        out += half.native_error(tile.at, tile.planes, export.native, expected, (error, work))
-    return np.ascontiguousarray(out).copy()
+def sights_of(situation: Situation, block: Block) -> Iterator[Sight]:
+    """Yield a block's tiles with what was exported for them."""
+    slope = 1.0 if block.room.slope is None else block.at_pivot(block.room.slope)
+    ladder = Ladder(block.at, situation.export, slope)
+    for tile in block.tiles():
+        rows = situation.export.rows
+        if rows.axis is None:
+            got = np.empty((tile.stop - tile.start, 1))
+            rows.read(tile.start, tile.stop, got[:, 0])
+        else:
+            got = tile.plane(block.room.got)
+            block.room.read(rows, tile.start, got)
+        yield Sight(situation, tile, ladder, block.counted[tile.rows], got)
 
 
 class Rows:
@@ -124,8 +140,8 @@ class Rows:
         """Return the view of some consecutive rows."""
         with np.errstate(all="ignore"):
             block = work_out(self.situation.problem, rows, self.grid, self.room)
-            (view,) = views_of(self.situation, block)
-            return view
+            (sight,) = sights_of(self.situation, block)
+            return sight.view
 
     def gathered(self, chosen: list[int], most: int) -> Iterator[View]:
         """Yield views that hold the chosen rows, in their order, of at most so many rows each."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradcheck_cli.diagnosis.sample import draw
-from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.survey import CONFIDENT
+from gradcheck_cli.blocks import Grid, Room, work_out
+from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
+from gradcheck_cli.numeric.softmax import Sums
 from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
 from gradcheck_cli.tensors import Rows
 
-_LOOK = 1 << 13  # entries looked at for what costs a softmax
+_LOOK, _RUNS = 1 << 13, 4  # entries looked at for what costs a softmax, and runs of rows they lie in
 _OVERFLOWS = {"float32": 88.7, "float64": 709.8}
 _BLOCK = 128  # columns that a kernel takes at a time
 _CHUNK = 1 << 17  # values read together
@@ -109,20 +109,31 @@ def _of_labels(situation: Situation) -> Iterator[Weakness]:
 
 def _of_logits(situation: Situation) -> Iterator[Weakness]:
     """Look at a few rows: the rest may hold what they lack."""
-    views = draw(situation, (), situation.settings.seed, entries=_LOOK).views
-    looked = sum(len(view.counted) for view in views)
-    whole = looked >= situation.rows
-    where = "no row" if whole else f"none of {looked:,} rows looked at"
-    if not situation.problem.soft and not any(bool((view.own_a > CONFIDENT).any()) for view in views):
+    looked = _looked_at(situation)
+    rows = sum(len(each.own_a) for each in looked)
+    where = "no row" if rows >= situation.rows else f"none of {rows:,} rows looked at"
+    if not situation.problem.soft and not any(bool((each.own_a > CONFIDENT).any()) for each in looked):
         yield Weakness(
             "no-confident-row",
             f"{where} is confident (label above {CONFIDENT})",
             ("low-precision-rmw", "clamped-probability (near 1)"),
         )
-    reach = max(float(view.recipe.reach.max()) for view in views)
+    reach = max(float(each.reach.max()) for each in looked)
     limit = _OVERFLOWS.get(situation.export.compute.name, 88.7)
     if reach < limit:
         yield Weakness("small-logits", f"{where} has a logit beyond {limit:g}", ("no-max-subtraction",))
+
+
+def _looked_at(situation: Situation) -> list[Sums]:
+    """Return the softmax of a few runs of rows that lie evenly, or of all rows."""
+    problem, rows = situation.problem, situation.rows
+    most = min(rows, max(1, _LOOK // situation.classes))
+    runs = 1 if most == rows else min(_RUNS, most)
+    size = most // runs
+    grid = Grid(rows, size, size)
+    room = Room.of(problem, grid, depth=False)
+    starts = [0] if runs == 1 else np.linspace(0, rows - size, runs).astype(int).tolist()
+    return [work_out(problem, range(start, start + size), grid, room).at.sums for start in starts]
 
 
 def _of_shape(situation: Situation) -> Iterator[Weakness]:

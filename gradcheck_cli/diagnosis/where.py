@@ -9,8 +9,8 @@ import numpy as np
 
 from gradcheck_cli.diagnosis.fit import Range, factors, holds
 from gradcheck_cli.diagnosis.sample import Sample
-from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.survey import CONFIDENT, Counts, Survey
+from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
+from gradcheck_cli.diagnosis.survey import Counts, Survey
 from gradcheck_cli.outcome import Fact
 
 _MOST_RUNS = 4
@@ -44,7 +44,7 @@ def _factor(found: Survey, sample: Sample) -> Iterator[Fact]:
     if low <= high < np.inf and low > -np.inf and not low <= 0.0 <= high and not low <= 1.0 <= high:
         yield Fact("one-factor", f"got = {ratio((low, high))} x expected in every entry")
         return
-    if low <= 0.0 <= high:
+    if low <= 0.0 <= high or sample.situation.width == 1:  # a single entry is always some factor off
         return
     ranges = [factors(view, view.recipe)[0] for view in sample.views]
     whole = Range(*(np.concatenate([getattr(each, name) for each in ranges]) for name in ("low", "high")))
@@ -74,6 +74,8 @@ def _not_numbers(found: Survey, _: Sample) -> Iterator[Fact]:
 
 
 def _labels(found: Survey, sample: Sample) -> Iterator[Fact]:
+    if sample.situation.width == 1:
+        return
     column = "likeliest class" if sample.situation.problem.soft else "label"
     if found.at_label == found.failing:
         verb = "is" if found.failing == 1 else "are"
@@ -102,7 +104,7 @@ def _confident(found: Survey, sample: Sample) -> Iterator[Fact]:
 
 
 def _columns(found: Survey, sample: Sample) -> Iterator[Fact]:
-    columns, classes = found.failing_columns, sample.situation.classes
+    columns, classes = found.failing_columns, sample.situation.width
     few = len(columns) < classes and (len(columns) <= classes // 2 or _runs(columns) == 1)
     if not few or found.at_label == found.failing:
         return
@@ -152,7 +154,7 @@ def _rows(found: Survey, sample: Sample) -> Iterator[Fact]:
 def _offset(first: int, situation: Situation) -> str:
     """Return the power of two that the first failing row's entries begin to pass, if any."""
     for offset, name in _OFFSETS.items():
-        if offset // situation.classes == first > 0:
+        if offset // situation.width == first > 0:
             return f"; the entry number {name} is in the first of them"
     return ""
 

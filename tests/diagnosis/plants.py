@@ -230,6 +230,14 @@ def in_quarters(d: Data, *, mean: bool) -> Array:
     return micro(d, [quarter, 2 * quarter, 3 * quarter], mean=mean)
 
 
+def scratched(d: Data, by: float) -> Array:
+    """Return the gradient with the losses of the rows in the first entries of its buffer."""
+    out = d.right.copy()
+    losses = -(d.y * (d.z - d.lse)).sum(axis=1) * ~d.ignored
+    out.reshape(-1)[: len(losses)] = losses / by
+    return out
+
+
 def uneven(d: Data) -> Array:
     """Return the gradient of four micro-batches of different sizes, averaged."""
     return micro(d, [10, 25, 40], mean=True)
@@ -352,6 +360,8 @@ PLANTS = (
     Plant(("stale-rows",), lambda d: ahead(d, 3), name="rows of an older buffer"),
     Plant(("stale-rows",), lambda d: unwritten(d, 3), name="rows of zeros"),
     Plant(("tail-columns",), lambda d: tail(d, 3)),
+    Plant(("losses-in-gradient",), lambda d: scratched(d, 1.0), name="losses"),
+    Plant(("losses-in-gradient",), lambda d: scratched(d, d.n), name="losses over their number"),
     Plant(("all-zero",), lambda d: np.zeros_like(d.right)),
     Plant(("small-entries-dropped",), lambda d: np.where(np.abs(d.right) < 3e-4, 0.0, d.right)),
     Plant(("transposed",), lambda d: d.right.T.reshape(d.z.shape)),

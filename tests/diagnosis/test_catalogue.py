@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gradcheck_cli.diagnosis.beside import BESIDE
 from gradcheck_cli.diagnosis.bug import CONVENTION, DEFECT, ROUNDING, Bug
 from gradcheck_cli.diagnosis.catalogue import EVERY
 from tests.diagnosis.plants import PLANTS
@@ -28,15 +29,19 @@ def _described() -> set[str]:
     return set(re.findall(r"^\.Cm (\S+) [,.]$", section.replace("\\-", "-"), re.MULTILINE))
 
 
+BESIDE_THE_GRADIENT = [bug for known in BESIDE.values() for section in known for bug in section]
+"""Bugs of the other exports, planted in test_beside.py."""
+
+
 def test_the_man_page_names_every_bug_and_no_other() -> None:
-    assert _described() == {bug.code for bug in EVERY} | PATTERNS
+    assert _described() == {bug.code for bug in (*EVERY, *BESIDE_THE_GRADIENT)} | PATTERNS
 
 
 def test_every_bug_is_planted() -> None:
     assert {code for plant in PLANTS for code in plant.codes} | OWN_TESTS >= {bug.code for bug in EVERY}
 
 
-@pytest.mark.parametrize("bug", EVERY, ids=lambda bug: f"{bug.code}-{bug.slot}")
+@pytest.mark.parametrize("bug", [*EVERY, *BESIDE_THE_GRADIENT], ids=lambda bug: f"{bug.code}-{bug.slot}")
 def test_an_entry_says_what_it_is_and_what_to_do(bug: Bug) -> None:
     assert bug.kind in (DEFECT, CONVENTION, ROUNDING)
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", bug.code)

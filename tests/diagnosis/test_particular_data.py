@@ -215,3 +215,14 @@ def test_a_tie_says_what_the_data_lacks(examine: Examine) -> None:
     told = {each.code: each.tied_because for each in outcome.diagnosis}
     assert told["weights-not-normalised"] == "both are a factor of 2 here"
     assert told["weights-applied-twice"] is not None
+
+
+def test_one_row_of_zeros_may_be_of_an_ignored_class_or_not(examine: Examine) -> None:
+    """Its label need not be why: two rows of a class, and of no other, say more."""
+    rng = np.random.default_rng(8)
+    z, labels = rng.normal(size=(20, 40)), np.arange(20)
+    wrong = (softmax(z) - np.eye(40)[labels]) / 20
+    wrong[13] = 0.0
+    outcome = examine(z, labels, {}, grad=wrong.astype(np.float32))
+    assert [each.code for each in outcome.diagnosis] == ["class-ignored", "stale-rows"]
+    assert outcome.diagnosis[1].tied_with == "class-ignored"

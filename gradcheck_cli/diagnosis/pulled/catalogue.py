@@ -182,14 +182,16 @@ def scales(layer: Layer) -> list[Scale]:
     found += [Scale(SUMMED, float(copies)) for copies in _COPIES]
     found += [Scale(DIVIDED, 1.0 / parts, {"parts": parts, "which": ""}) for parts in _COPIES]
     found += [Scale(SCALED, 2.0**power, {"power": power}) for power in _POWERS]
-    return [
-        each for place, each in enumerate(found) if each.value not in [one.value for one in found[:place]]
-    ]
+    different: dict[float, Scale] = {}
+    for each in found:
+        different.setdefault(each.value, each)
+    return list(different.values())
 
 
 def bare(layer: Layer) -> list[Suspicion]:
     """Return the suspicion that nothing but a factor is wrong, without and with 16-bit arithmetic."""
-    return [Suspicion(layer, Guess(None, core, general=core is right)) for core in (cores.tight, right)]
+    ways = (cores.tight,) if layer.export.native is None else (cores.tight, right)
+    return [Suspicion(layer, Guess(None, core, general=core is right)) for core in ways]
 
 
 def suspicions(layer: Layer) -> Iterator[Suspicion]:

@@ -14,7 +14,7 @@ from gradcheck_cli.blocks import Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
 from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
-from gradcheck_cli.diagnosis.pulled.piece import Layer, Pulled, dot
+from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError, SoftgradError
 from gradcheck_cli.layer.blocks import room_of
@@ -22,7 +22,8 @@ from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
-_MOST_ROWS, _ENTRIES = 24, 1 << 17  # of the rows that are looked at first
+_RUNS, _RUN, _ENTRIES = 4, 4, 1 << 15  # of the rows that are looked at first: runs, and how long they are
+_NEAR = 0.01  # how nearly a number must be one of all rows, or of its column, before these are added up
 _MOST_CLAIMS = 4
 _WORTH_A_PROCESS = 1 << 19
 _MOSTLY = 0.2  # of the entries must fail before the whole file is of low precision, or in another order
@@ -49,7 +50,7 @@ def diagnose(
         if not damage.nonzero:
             return (_all_zero(layer),), facts
         standing = _settled(held, layer, trials, damage, processes)
-        if not standing:
+        if not standing and _summable(Few(layer, _rows(layer, worst))):
             more = list(_standing(_of_sums(layer), layer, worst))
             _, trials = _walked(layer, more, processes)
             standing = _settled(more, layer, trials, damage, processes)
@@ -60,31 +61,32 @@ def _standing(
     suspected: Iterable[Suspicion], layer: Layer, worst: Sequence[int], *first: Suspicion
 ) -> Iterator[_Held]:
     """Yield the claims that a few rows leave, at most so many."""
-    known: dict[int, list[Pulled]] = {}
-    kept = 0
+    known: dict[int, Few] = {}
+    kept, factors = 0, scales(layer)
     for each in (*first, *suspected):
         try:
             if id(each.layer) not in known:
-                known[id(each.layer)] = each.layer.few(
-                    _rows(each.layer, worst if each.layer is layer else ())
+                known[id(each.layer)] = Few(
+                    each.layer, _rows(each.layer, worst if each.layer is layer else ())
                 )
             found = interval(known[id(each.layer)], each.guess, each.layer.export)
         except SoftgradError:  # what cannot be posed so was not meant so
             continue
         if each.layer is not layer:
             del known[id(each.layer)]
-        for claim in claims(each.guess, found, scales(layer), bare=each in first):
+        for claim in claims(each.guess, found, factors, bare=each in first):
             kept += 1
             if kept <= _MOST_CLAIMS:
                 yield _Held(each.layer, claim)
 
 
-def _rows(layer: Layer, worst: Sequence[int]) -> list[int]:
-    """Return the rows to look at first: the worst, the ends, and some spread evenly."""
+def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
+    """Return the rows to look at first: the worst, the ends, and some runs that lie evenly."""
     rows = layer.problem.rows
-    most = max(6, min(_MOST_ROWS, _ENTRIES // layer.problem.classes))
-    spread_out = np.linspace(0, rows - 1, most).round().astype(int).tolist()
-    return list(dict.fromkeys([*worst[:4], 0, rows - 1, *spread_out]))[:most]
+    size = max(1, min(_RUN, rows, _ENTRIES // layer.problem.classes))
+    single = dict.fromkeys([*worst[:4], 0, rows - 1])
+    starts = dict.fromkeys(np.linspace(0, rows - size, _RUNS).round().astype(int).tolist())
+    return [*(range(row, row + 1) for row in single), *(range(start, start + size) for start in starts)]
 
 
 def _settled(
@@ -95,16 +97,17 @@ def _settled(
     found = []
     for each in held:
         claim = each.claim
-        trial = next(own) if each.layer is layer else _elsewhere(each, processes)
-        here = not _WIDESPREAD & set(claim.codes) or damage.failing >= _MOSTLY * damage.entries
-        if here and trial.holds(len(claim.names)):
+        trial = next(own) if each.layer is layer else None
+        if _WIDESPREAD & set(claim.codes) and damage.failing < _MOSTLY * damage.entries:
+            continue
+        if (trial or _elsewhere(each, processes)).holds(len(claim.names)):
             found.append(claim)
     return found
 
 
 def _elsewhere(held: _Held, processes: int) -> Trial:
     """Return the trial of a claim that is made of another layer; there, right is what it predicts."""
-    _, (trial,) = _walked(held.layer, [held], processes)
+    _, (trial,) = _walked(held.layer, [held], processes, counting=False)
     trial.before, trial.left = 1.0, 0.0  # every entry passes the check's own bounds, and some did not before
     return trial
 
@@ -117,8 +120,10 @@ def _all_zero(layer: Layer) -> Diagnosis:
     )  # fmt: skip
 
 
-def _walked(layer: Layer, held: Sequence[_Held], processes: int) -> tuple[Damage, list[Trial]]:
-    """Walk over every entry: where it fails, and what becomes of the claims.
+def _walked(
+    layer: Layer, held: Sequence[_Held], processes: int, *, counting: bool = True
+) -> tuple[Damage, list[Trial]]:
+    """Walk over every entry: where it fails, and what becomes of the claims; only that, if not `counting`.
 
     Raises
     ------
@@ -135,6 +140,8 @@ def _walked(layer: Layer, held: Sequence[_Held], processes: int) -> tuple[Damage
         room = room_of(problem, grid)
         with np.errstate(all="ignore"):
             for number in blocks:
+                if not counting and all(each.unexplained for each in trials):
+                    break
                 try:
                     for piece in layer.pieces(grid.rows_of(number), grid, room):
                         _look(piece, damage, trials, held, layer)
@@ -156,6 +163,20 @@ def _look(
     damage.add(piece)
     for trial, each in zip(trials, held, strict=True):
         trial.add(piece, each.claim, layer.export)
+
+
+def _summable(few: Few) -> bool:
+    """Tell whether got / a - t may be one number of all rows, or one of each column, in most entries.
+
+    A cheap look: the sums that would tell take another walk.
+    """
+    pieces = list(few)
+    got, a, t = (np.concatenate([getattr(each, name) for each in pieces]) for name in ("got", "a", "t"))
+    rest = got * pieces[0].temperature / a - t
+    rest[~np.isfinite(rest)] = 0.0
+    room = _NEAR * (np.median(np.abs(t)) + np.median(np.abs(rest)))
+    middles = np.median(rest), np.median(rest, axis=0)
+    return any(bool(np.median(np.abs(rest - middle)) <= room) for middle in middles)
 
 
 def _of_sums(layer: Layer) -> Iterator[Suspicion]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,22 +25,52 @@ _SMALLEST = 1e-304  # probability
 
 @dataclass(frozen=True, eq=False)
 class Pulled(Piece):
-    """Rows of the layer with their ingredients: (n, K), and (n,) where said.
+    """Rows of the layer with their ingredients: (n, K), and (n,) where said."""
 
-    `error` is what a product with a probability may be off by for each unit of the other factor: a rho, with
-    rho = u (4 (-log a) + 4 log K + K + 48 + 26 |v|max + 2 |lse|) as in `slack.py`, K for sums in any order.
-    """
-
-    plain: Floats  # what is allowed without 16-bit arithmetic
     a: Floats
     t: Floats  # upstream
     v: Floats  # logits over the temperature
-    error: Floats
     top: Floats  # (n,) largest v
     gone: Flags  # (n,) wholly masked
     temperature: float
     share: float  # relative error of storing and printing
     absolute: float  # tolerance that was asked for, 0 with proven bounds
+    worked_out: dict[str, Floats]
+    work_out: Callable[[str], Floats]  # only while the rows' tile is at hand
+
+    @property
+    def plain(self) -> Floats:
+        """Return what is allowed without 16-bit arithmetic: (n, K)."""
+        return self._of("plain")
+
+    @property
+    def error(self) -> Floats:
+        """Return what a product with a probability may be off by for each unit of the other factor: a rho.
+
+        rho = u (4 (-log a) + 4 log K + K + 48 + 26 |v|max + 2 |lse|) as in `slack.py`, K for any order.
+        """
+        return self._of("error")
+
+    def _of(self, name: str) -> Floats:
+        if name not in self.worked_out:
+            self.worked_out[name] = self.work_out(name)
+        return self.worked_out[name]
+
+
+class Few:
+    """A few rows of a layer, read as they are asked for and kept; single ones first, then short runs."""
+
+    def __init__(self, layer: Layer, rows: Sequence[range]) -> None:
+        """Choose the rows."""
+        self._coming = layer.pieces_of(rows)
+        self._seen: list[Pulled] = []
+
+    def __iter__(self) -> Iterator[Pulled]:
+        """Yield the rows, those seen already first."""
+        yield from self._seen
+        for piece in self._coming:
+            self._seen.append(piece)
+            yield piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +82,22 @@ class Layer:
     tolerance: Tolerance | None
 
     def pieces(self, rows: range, grid: Grid, room: LayerRoom) -> Iterator[Pulled]:
-        """Yield some consecutive rows of at most a block, tile by tile."""
+        """Yield some consecutive rows of at most a block, tile by tile; good until the next one."""
         for tile in work_out(self.problem, rows, grid, room).tiles():
             yield self._piece(tile, room)
 
-    def few(self, rows: list[int]) -> list[Pulled]:
-        """Return single rows."""
-        grid = Grid(self.problem.rows, 1, 1)
+    def pieces_of(self, runs: Sequence[range]) -> Iterator[Pulled]:
+        """Yield some runs of rows, to be kept."""
+        most = max(len(each) for each in runs)
+        grid = Grid(self.problem.rows, most, most)
         room = room_of(self.problem, grid)
-        return [piece for row in rows for piece in self.pieces(range(row, row + 1), grid, room)]
+        for run in runs:
+            for piece in self.pieces(run, grid, room):
+                planes = {name: getattr(piece, name).copy() for name in ("right", "a", "gone")}
+                kept = replace(piece, **planes)
+                for name in ("plain", "error"):  # the room is another run's from now on
+                    kept._of(name)
+                yield kept
 
     def _piece(self, tile: LayerTile, room: LayerRoom) -> Pulled:
         got, t = np.empty_like(tile.g), np.empty_like(tile.g)
@@ -68,23 +105,30 @@ class Layer:
         tile.plane(room.got)[...] = got
         room.read(self.problem.upstream, tile.start, t)
         t[tile.gone] = 0.0
-        error, share, absolute = self._error(tile)
-        sums, gone = tile.point.sums, tile.gone
+        sums, share, absolute = tile.point.sums, 0.0, 0.0
+        if self.tolerance is not None:
+            share, absolute = self.tolerance.rtol, self.tolerance.atol
+        else:
+            share = self.export.grid.unit + 4.0 * self.export.compute.unit + rounding(self.export.decimals)[0]
+
+        def made(name: str) -> Floats:
+            return self._error(tile) if name == "error" else self._allowed(tile, native=False)
+
         return Pulled(
             start=tile.start,
             got=got,
-            right=np.array(tile.g),
+            right=tile.g,
             allowed=self._allowed(tile, native=True),
-            plain=self._allowed(tile, native=False),
-            a=np.array(tile.planes.a),
+            a=tile.planes.a,
             t=t,
             v=tile.planes.d + sums.top[:, None],
-            error=error,
             top=sums.top,
-            gone=gone.copy(),
+            gone=tile.gone,
             temperature=self.problem.link.temperature,
             share=share,
             absolute=absolute,
+            worked_out={},
+            work_out=made,
         )
 
     def _allowed(self, tile: LayerTile, *, native: bool) -> Floats:
@@ -93,11 +137,11 @@ class Layer:
             return self.tolerance.spread(tile.g, np.empty_like(tile.g))
         return np.array(Bounds(tile, self.export).spread(LOOSEST if native else ACCEPTED))
 
-    def _error(self, tile: LayerTile) -> tuple[Floats, float, float]:
-        """Return a rho, the relative error of storing, and the absolute tolerance."""
+    def _error(self, tile: LayerTile) -> Floats:
+        """Return a rho: (n, K)."""
         export, sums, a = self.export, tile.point.sums, tile.planes.a
         if self.tolerance is not None:
-            return np.zeros_like(a), self.tolerance.rtol, self.tolerance.atol
+            return np.zeros_like(a)
         u, classes = export.compute.unit, self.problem.classes
         of_row = np.full(len(a), 4.0 * np.log(classes) + classes + 48.0)
         lse = np.abs(sums.top + np.log(sums.total))
@@ -108,7 +152,8 @@ class Layer:
         rho = np.expm1(np.minimum(exponent, 1.0))
         if export.grid.half:  # probabilities that were kept in the export's format
             rho += export.grid.unit
-        return a * rho, export.grid.unit + 4.0 * u + rounding(export.decimals)[0], 0.0
+        found: Floats = a * rho
+        return found
 
 
 def dot(x: Floats, y: Floats) -> Floats:

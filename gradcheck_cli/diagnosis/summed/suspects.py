@@ -18,7 +18,7 @@ from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.slack import slack
+from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.exports import Export
 from gradcheck_cli.numeric.precision import Floats
@@ -82,7 +82,11 @@ class Layer:
             plane, size = plane * by, size * np.abs(by)
         link = self.problem.head.loss.link
         moved = 2.0 * logits_error(self.problem, tile, self.export) / min(link.temperature, 1.0)
-        error = slack(changed, plane, size).scaled if self.tolerance is None else np.zeros_like(plane)
+        error = (
+            Prediction.made(changed, (changed.a, plane, size)).slack.scaled
+            if self.tolerance is None
+            else np.zeros_like(plane)
+        )
         error = error + size * np.expm1(np.minimum(moved, 1.0))[:, None]
         if self.export.grid.half:
             error = error + self.export.grid.unit * np.abs(plane) + self.export.grid.smallest_subnormal
