@@ -63,16 +63,16 @@ def examine_part(record: dict[str, Any], stamps: Stamps, first: int, last: int) 
 
 def wide_result(client: Any, case: Case, number: int, how: How) -> Result:
     """Return what a case comes to whose rows are worked on everywhere."""
-    return result_by(lambda: _outcome(client, case), case, number, how)
+    return result_by(lambda: _outcome(client, case, how), case, number)
 
 
-def _outcome(client: Any, case: Case) -> Any:
+def _outcome(client: Any, case: Case, how: How) -> Any:
     from gradcheck_cli.check import check  # noqa: PLC0415 - start-up
 
     settings = settings_of(case.command, dict(case.options))
     with contextlib.ExitStack() as opened:
         tensors, scalars = open_inputs(case, settings, opened)
-        outcome = check(tensors, scalars, settings, examiner=_examiner(client, case))
+        outcome = check(tensors, scalars, settings, drawn=how.pictures, examiner=_examiner(client, case))
     return with_settings(outcome, case)
 
 

@@ -168,7 +168,10 @@ def _plan(cases: tuple[Case, ...], written: list[Destination], typed: dict[str, 
     jobs = min(typed["jobs"] or processors(), len(cases))
     return Plan(
         cases=cases,
-        how=How(share_of_processors(jobs, processors()), any(each.form == "html" for each in written)),
+        how=How(
+            share_of_processors(jobs, processors()),
+            "html" in (typed["form"], *(each.form for each in written)),
+        ),
         jobs=jobs,
         timeout=typed["timeout"],
         fail_fast=typed["fail_fast"],

@@ -149,7 +149,7 @@ def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> 
     )
 
 
-FORMATS = ("table", "json", "jsonl", "junit", "github", "markdown", "csv")
+FORMATS = ("table", "json", "jsonl", "junit", "github", "markdown", "csv", "html")
 
 
 def output_options(

@@ -47,19 +47,19 @@ class Reports:
         for each in self._written:
             each.write(alone(each.form, found))
 
+    @property
+    def pictured(self) -> bool:
+        """Whether one of the reports has pictures."""
+        return any(each.form == "html" for each in self._written)
+
     def write(self, outcome: Outcome) -> None:
         """Write every report of an outcome."""
         if not self._written:
             return
-        from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - start-up
-        from gradcheck_cli.report.single import single  # noqa: PLC0415
-        from gradcheck_cli.tensors.location import STANDARD_INPUT, locate  # noqa: PLC0415
+        from gradcheck_cli.report.single import single  # noqa: PLC0415 - start-up
 
-        drawn = outcome.exit_code == 1 and any(each.form == "html" for each in self._written)
-        drawn = drawn and not any(locate(each).path == STANDARD_INPUT for each in self._files.values())
-        pictures = pictures_of(self._case) if drawn else []
         for each in self._written:
-            each.write(single(each.form, outcome, pictures))
+            each.write(single(each.form, outcome))
 
     @property
     def _case(self) -> Case:

@@ -30,15 +30,20 @@ EVIL = (
 """A name with everything that a terminal, XML, HTML, Markdown or a workflow could fall for."""
 
 PICTURE = {
-    "check": "grad", "rows": 2, "classes": 3, "largest": [[0.0, 1e-3, "Infinity"], [1e-9, 2.0, 0.0]],
-    "decades": [[-9, 1], [-3, 1], [0, 2]], "exact": 2,
+    "name": "grad", "rows": 4, "classes": 6, "failing": [[0, 4, 1], [0, 0, 4]],
+    "octaves": [[None, 2], [-3, 5], [9, 17]],
+}  # fmt: skip
+
+DIAGNOSIS = {
+    "code": "sum-for-mean", "kind": "convention", "message": EVIL, "flags": ["--x"], "formula": EVIL,
+    "advice": EVIL, "parameters": {}, "explained": 1.0,
 }  # fmt: skip
 
 
 def batch() -> tuple[list[dict[str, Any]], Summary]:
     """Return a batch of four: right, wrong, not checked, undecided."""
     wrong = named(EVIL, 1, sentence(outcome(DIFFERENCE, AUDIT, BAD_GRAD)), document(outcome(AUDIT, BAD_GRAD)))
-    wrong["diagnosis"] = [{"code": "sum-for-mean", "kind": "convention", "message": EVIL, "flags": ["--x"]}]
+    wrong["diagnosis"] = [DIAGNOSIS]
     wrong["pictures"] = [PICTURE]
     error = {
         "case": "=1+1", "number": 2, "schema": 1, "softgrad": "0", "command": "check", "verdict": "error",
@@ -280,14 +285,22 @@ def test_the_only_script_is_the_one_that_the_policy_names() -> None:
 
 
 def test_a_failing_case_has_its_heat_map_and_histogram() -> None:
-    figures = re.findall(r"<figure>.*?</figure>", text("html"))
-    assert len(figures) == 2
-    fills = re.findall(r'fill="(#\w{6})"', figures[0])
-    assert len(fills) == 6
-    assert fills[0] == fills[5] == "#ffffff"
-    assert fills[2] == "#000000"
-    assert fills[4] == "#67000d"  # the largest
-    assert "2 from 1e0" in figures[1]
+    where, sizes = re.findall(r"<figure>.*?</figure>", text("html"))
+    shades = dict(re.findall(r'<path fill="(#\w{6})" d="(.*?)"/>', where))
+    assert shades == {"#fd8d3c": "M2 0h1v1h-1z", "#800026": "M1 0h1v1h-1zM2 1h1v1h-1z"}
+    assert re.findall(r">([^<>]+)</text>", sizes) == [
+        "2",
+        "0",
+        "5",
+        "1/2",
+        "1",
+        "4",
+        "16",
+        "64",
+        "256",
+        "17",
+        "1024",
+    ]
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:
