@@ -102,6 +102,8 @@ def test_swapped_distributions(in_process: Run, tmp_path: Any) -> None:
         ("logits.npy labels.npy", "Did you mean: softgrad check logits.npy ...?"),
         ("hepl", "Did you mean: softgrad help ...?"),
         ("help chek", "Did you mean: softgrad help check?"),
+        ("help convention", "Did you mean: softgrad help conventions?"),
+        ("convensions", "Did you mean: softgrad help conventions ...?"),
         ("help nothing-like-it", "No such command 'nothing-like-it'."),
         ("check logits.npy labels.npy grad.npy", "is named by a flag, as in --grad FILE"),
         ("check logits.npy labels.npy --gard grad.npy", "'--grad'"),
@@ -138,6 +140,14 @@ def test_help_shows_the_man_page(in_process: Run, name: str) -> None:
     macros = {"Fl", "Ar", "Cm", "Xr", "Va", "Ql", "Qq", "Pq", "Li", "Ta", "Op", "Bl", "El"}
     assert not macros & set(" ".join(prose).split())
     assert "\\-" not in done.stdout
+
+
+def test_help_shows_the_table_of_conventions(in_process: Run) -> None:
+    done = in_process("help", "conventions")
+    assert (done.returncode, done.stderr) == (0, "")
+    row = "     smooth_alpha=E               --label-smoothing E --smoothing-over others"
+    assert row in done.stdout.splitlines()
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_help_is_as_wide_as_the_terminal(in_process: Run, monkeypatch: pytest.MonkeyPatch) -> None:
