@@ -66,15 +66,33 @@ class GroupedCommand(click.Command):
                 each.required = True
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what was typed; a file too many is most likely meant to be judged."""
+        """Parse what was typed; say how something that is missing is written, and what else was meant."""
         try:
             return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            told = f"{error.format_message().rstrip('.')}, as in: {self._example}"
+            raise click.UsageError(told, ctx) from error
+        except click.BadOptionUsage as error:
+            option = next((each for each in self.params if error.option_name in each.opts), None)
+            form = option.make_metavar(ctx) if option is not None else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}: {error.option_name} {form}", ctx) from error
+        except click.BadParameter as error:
+            if error.param is None or error.param.name != "reduction":
+                raise
+            told = "softgrad help conventions has the names of other programs"
+            raise click.UsageError(f"{error.format_message()} {told}", ctx) from error
         except click.UsageError as error:
             judged = any("--grad" in each.opts for each in self.params)
             if judged and "unexpected extra argument" in error.message:
                 told = f"{error.message}; what is to be judged is named by a flag, as in --grad FILE"
                 raise click.UsageError(told, ctx) from error
             raise
+
+    @property
+    def _example(self) -> str:
+        """Return the first example of the help."""
+        lines = [line.strip() for line in (self.epilog or "").splitlines()]
+        return next(line for line in lines if line.startswith("softgrad "))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, or show its settings."""

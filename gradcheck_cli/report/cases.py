@@ -9,14 +9,14 @@ from __future__ import annotations
 from rich.text import Text
 
 from gradcheck_cli.report import numbers
-from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, shorten, wrap
+from gradcheck_cli.report.layout import GAP, Column, fit, pad, rows, wrap
 from gradcheck_cli.report.words import STATES, counted, diagnosed, headline, verdict_of
 from gradcheck_cli.summary import Head, Summary
 from gradcheck_cli.visible import visible
 
 LISTED = 20
 STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "error": "bold yellow"}
-_MESSAGE = 160  # characters of what is said of a case
+_LEAST = 24  # cells that running text keeps
 
 
 def render(summary: Summary, *, width: int | None = None, listed: int = LISTED) -> Text:
@@ -47,15 +47,17 @@ def _failures(summary: Summary, width: int | None, listed: int) -> list[Text]:
         Column("verdict", [STATES[head.verdict] for head in heads], right=False),
         Column("case", [visible(head.case) for head in heads], right=False),
         Column("margin", ["-" if h.margin is None else numbers.margin(h.margin) for h in heads], rank=1),
-        Column("found", [_said(head, width) for head in heads], right=False, rank=2),
     ]
-    kept, _ = fit(columns, width)
-    heading, *lines = rows(kept)
+    found = Column("found", [_said(head) for head in heads], right=False)
+    beside = width is None or sum(each.width + len(GAP) for each in columns) + found.width <= width
+    heading, *lines = rows([*columns, found] if beside else fit(columns, width)[0])
     shown = [Text(heading, style="bold")]
     for head, told in zip(heads, lines, strict=True):
         text = Text(told)
         text.stylize(STYLES[head.verdict], 0, len(STATES[head.verdict]))
         shown.append(text)
+        if not beside and width is not None:
+            shown += [Text(GAP + line) for line in wrap(_said(head), max(width - len(GAP), _LEAST))]
     more = summary.done - summary.counts["pass"] - len(heads)
     if more:
         told = f"and {numbers.many(more, 'more case', 'more cases')}; --format jsonl has them all"
@@ -63,9 +65,10 @@ def _failures(summary: Summary, width: int | None, listed: int) -> list[Text]:
     return shown
 
 
-def _said(head: Head, width: int | None) -> str:
-    told = visible(" ".join(head.message.split()))
-    return told if width is None else shorten(told, max(min(_MESSAGE, width // 2), 24))
+def _said(head: Head) -> str:
+    """Return what is wrong with a case: the bug, where it has a name, then the rest."""
+    told = " ".join(head.message.split())
+    return visible(f"{' and '.join(head.code)}: {told}" if head.code else told)
 
 
 def _facts(summary: Summary, width: int | None) -> list[Text]:

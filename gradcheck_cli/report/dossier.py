@@ -37,7 +37,7 @@ def _headline(outcome: Outcome) -> str:
 
 def dossier(outcome: Outcome) -> Iterator[str]:
     """Yield what is known about an outcome besides its verdict and the sentence that explains it."""
-    yield frame.told(reasons(outcome))
+    yield frame.told([*facts.mistakes(outcome), *reasons(outcome)])
     yield _inputs(outcome.inputs)
     yield frame.told(facts.subject(outcome, verbose=False))
     yield _checks(outcome.checks)

@@ -12,9 +12,13 @@ from typing import Any
 from gradcheck_cli.outcome import Input, Outcome, Verdict
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.report import numbers
+from gradcheck_cli.report.reason import brief
 from gradcheck_cli.report.sentence import EVERY, accuracy, names, tolerance_given
 from gradcheck_cli.settings import RUNNING, Settings, flag_of, words_of
 from gradcheck_cli.visible import visible
+
+_MISTAKEN = "look-like"
+"""In the code of a warning that a file is not what it was given as."""
 
 Told = tuple[str, str]
 """A label and what is said under it."""
@@ -109,12 +113,19 @@ def _shared(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(statement, names(who)) for statement, who in holders.items()]
 
 
+def mistakes(outcome: Outcome) -> list[Told]:
+    """Return which file most likely stands in another's place, where the checks did not pass."""
+    if outcome.verdict is Verdict.PASS:
+        return []
+    return [("likely", visible(each.message)) for each in outcome.warnings if _MISTAKEN in each.code]
+
+
 def warnings(outcome: Outcome, *, verbose: bool, more: str = "-v") -> list[Told]:
     """Return the warnings; what the data lacks, often much, in one unless asked: `more` is where it is."""
     told = [
         ("warning", f"{each.message} ({each.code})")
         for each in outcome.warnings
-        if verbose or each.lacks is None
+        if (verbose or each.lacks is None) and (outcome.verdict is Verdict.PASS or _MISTAKEN not in each.code)
     ]
     lacking = [each.lacks for each in outcome.warnings if each.lacks is not None]
     if lacking and not verbose:
@@ -132,9 +143,9 @@ def saved(outcome: Outcome) -> list[Told]:
 
 
 def ending(outcome: Outcome) -> str:
-    """Return how many checks failed, and the time: ``1 of 6 checks failed (grad) in 0.12 s``."""
+    """Return how many failed, the time, and the bug: ``1 of 6 checks failed (grad) in 1 s; clipped``."""
     off = [c.name for c in outcome.checks if c.verdict is not Verdict.PASS]
     checks = "1 check" if len(outcome.checks) == 1 else f"{len(outcome.checks)} checks"
     fared = "failed" if outcome.verdict is Verdict.FAIL else "did not pass"
     found = f"{len(off)} of {checks} {fared} ({visible(names(off))})" if off else checks
-    return f"{found} in {numbers.seconds(outcome.seconds)}"
+    return f"{found} in {numbers.seconds(outcome.seconds)}{brief(outcome)}"

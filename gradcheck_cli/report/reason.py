@@ -34,7 +34,7 @@ def _of_export(outcome: Outcome, of: str) -> list[tuple[str, str]]:
         told.append(("", "these together explain every entry"))
     told += [("advice", each.advice) for each in best]
     if best and best[0].flags:
-        told.append(("pass", f"{' '.join(best[0].flags)}, and the gradient is right"))
+        told.append(("flags", f"{' '.join(best[0].flags)}, and the gradient is right"))
     tied = [each for each in outcome.diagnosis if each.tied_with is not None and each.of == of]
     told += [("or", f"{each.code}: {each.message}; {_apart(each)}") for each in tied]
     if not best:

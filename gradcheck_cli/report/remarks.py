@@ -17,8 +17,8 @@ WORDS_LEAST = 24  # cells that running text keeps: more than any number has
 
 
 def reason_lines(outcome: Outcome, width: int | None) -> list[Text]:
-    """Return which bug it is, what to do about it, and where the failures are."""
-    told = reasons(outcome)
+    """Return which mistake or bug it is, what to do about it, and where the failures are."""
+    told = [*facts.mistakes(outcome), *reasons(outcome)]
     label = max((len(name) for name, _ in told), default=0)
     return [
         line for name, words in told for line in labelled(name, words, label, width, HEADING if name else "")

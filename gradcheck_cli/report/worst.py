@@ -19,7 +19,7 @@ def worst_of_each(outcome: Outcome, width: int | None, top: int, *, verbose: boo
 
     Where the ruler itself is off nothing exported was judged, so no tolerance is advised.
     """
-    for check in sorted(outcome.checks, key=lambda check: not check.failing):
+    for check in sorted(outcome.checks, key=lambda check: (not check.failing, not check.exported)):
         if not check.failing:
             if verbose and check.worst[:top]:
                 yield _worst(check.worst[:top], f"largest margins of {check.name}", width)

@@ -88,6 +88,19 @@ def test_a_narrow_table_stays_within_its_width() -> None:
     assert all(len(line) <= 60 for line in render(summary, width=60).plain.splitlines()[1:6])
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 300, None])
+def test_what_is_wrong_with_a_case_is_told_whole_beside_it_or_below(width: int | None) -> None:
+    _, summary = batch()
+    message = (
+        "grad: 148 of 8,192 entries (1.81%) are outside what bfloat16 arithmetic can explain; " * 2 + "end"
+    )
+    summary.heads = [Head("short", 0, "fail", message, margin=3.0, code=("all-zero", "clipped"))]
+    lines = render(summary, width=width).plain.splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert f"all-zero and clipped: {message}" in told
+    assert any("short" in line and message in line for line in lines) == (width in (300, None))
+
+
 # JSON.
 
 
