@@ -37,6 +37,11 @@ Examples:
   softgrad mutate logits.npy labels.npy
 
 \b
+Manual:
+  softgrad help check         everything about a command
+  softgrad help conventions   losses of PyTorch, JAX, Keras, ONNX, ... in flags
+
+\b
 Exit status: 0 every check passed, 1 an exported tensor is wrong,
 2 it could not be checked, 3 a bug in softgrad."""
 

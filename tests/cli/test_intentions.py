@@ -169,7 +169,7 @@ def test_help_shows_the_man_page(in_process: Run, name: str) -> None:
 def test_help_shows_the_table_of_conventions(in_process: Run) -> None:
     done = in_process("help", "conventions")
     assert (done.returncode, done.stderr) == (0, "")
-    row = "     smooth_alpha=E               --label-smoothing E --smoothing-over others"
+    row = "     smooth_alpha=E           --label-smoothing E --smoothing-over others"
     assert row in done.stdout.splitlines()
     assert max(map(len, done.stdout.splitlines())) <= 80
 
