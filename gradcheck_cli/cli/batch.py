@@ -13,11 +13,11 @@ from click.core import ParameterSource
 
 from gradcheck_cli.cli.console import painted, pour
 from gradcheck_cli.cli.destinations import Destination, destinations
+from gradcheck_cli.cli.grouped import GroupedOption
 from gradcheck_cli.cli.linear import LIBRARIES
 from gradcheck_cli.cli.live import Live
 from gradcheck_cli.cli.options import (
     GroupedCommand,
-    GroupedOption,
     reading_options,
     refuse_quiet_machine,
     reports_options,

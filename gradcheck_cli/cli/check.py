@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.console import looked_at, show
+from gradcheck_cli.cli.grouped import OUTPUT, GroupedOption
 from gradcheck_cli.cli.options import (
     FORMATS,
-    OUTPUT,
     GroupedCommand,
-    GroupedOption,
     file_option,
     output_options,
     reading_options,
