@@ -87,7 +87,7 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     """
     files = {"inputs": inputs, "labels": labels} | handed_in((*GIVEN, *JUDGED), typed)
     if "weight" not in files:
-        raise UsageError("--weight is missing: which weight makes the logits?")
+        raise UsageError("--weight is missing: which weight makes the logits? (--weight W.npy)")
     refuse_idle(typed, judged=any(role in files for role in JUDGED))
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
