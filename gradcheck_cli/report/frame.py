@@ -28,7 +28,7 @@ vertical-align:top}
 .softgrad dt{font-weight:600}
 .softgrad dd{margin:0;overflow-wrap:anywhere}
 .softgrad p{margin:.3rem 0}
-.softgrad p.aside,.softgrad figcaption{font-size:.85rem;opacity:.75}
+.softgrad p.aside,.softgrad figcaption{font-size:.85rem;color:color-mix(in srgb,currentColor 75%,transparent)}
 .softgrad .fail{color:#d0021b;font-weight:700}
 .softgrad .error,.softgrad .inconclusive{color:#b26a00;font-weight:700}
 .softgrad .pass{color:#1b8a3a;font-weight:700}
