@@ -17,7 +17,7 @@ from gradcheck_cli.cli import COMMANDS as NAMES
 from gradcheck_cli.cli import softgrad
 from gradcheck_cli.cli.manual import TOPICS
 from gradcheck_cli.inspection import Holding, Inspection
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Worst
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Picture, Worst
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Settings, flag_of
 
@@ -231,6 +231,12 @@ def test_man_page_names_each_key_of_the_json(
     section = _section(_source(_page("check")), "JSON")
     named = " ".join(re.findall(r"^\.(?:It )?Va (.*)", section, re.MULTILINE)).split()
     assert {each.name for each in fields(record)} - {"role"} <= set(named)  # the role is the key of an input
+
+
+def test_man_page_names_each_key_of_a_picture() -> None:
+    _, _, entry = _source(_page("batch")).partition(".It Va pictures\n")
+    named = " ".join(re.findall(r"^\.Va (.*)", entry.partition("\n.El")[0], re.MULTILINE)).split()
+    assert {each.name for each in fields(Picture)} <= set(named)
 
 
 @pytest.mark.parametrize("record", [Inspection, Holding], ids=lambda record: record.__name__)
