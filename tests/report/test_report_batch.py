@@ -72,6 +72,11 @@ def test_no_control_sign_gets_into_a_report(form: str) -> None:
     assert text(form).encode()
 
 
+@pytest.mark.parametrize("form", ["junit", "github", "markdown"])
+def test_a_ci_server_is_told_which_bug_it_is(form: str) -> None:
+    assert "sum-for-mean: grad: 128 of 5,120 entries" in text(form).replace("&#58;", ":")
+
+
 def test_the_table_shows_names_as_they_are_and_lists_only_so_many() -> None:
     _, summary = batch()
     shown = render(summary, listed=1).plain
