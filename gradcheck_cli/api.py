@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.errors import InputError, SoftgradError, UsageError
@@ -73,13 +73,13 @@ class Result(Outcome):
         """Return the report that the command prints."""
         from gradcheck_cli.report.table import render  # noqa: PLC0415
 
-        return render(self, width=WIDTH, top=self.settings["top"]).plain
+        return render(replace(self, pictures=()), width=WIDTH, top=self.settings["top"]).plain
 
     def _repr_html_(self) -> str:
-        """Return the report for a notebook."""
-        from gradcheck_cli.report.notebook import to_html  # noqa: PLC0415
+        """Return the report for a notebook, with pictures of where the errors are and how large."""
+        from gradcheck_cli.report.dossier import cell  # noqa: PLC0415
 
-        return to_html(self, WIDTH)
+        return "".join(cell(self))
 
 
 def check(  # noqa: PLR0913 - one parameter for each tensor
@@ -143,7 +143,7 @@ def check(  # noqa: PLR0913 - one parameter for each tensor
         "class-weights": class_weights,
     }
     settings = _settings(options)
-    return _checked({role: value for role, value in given.items() if value is not None}, settings)
+    return _checked({role: value for role, value in given.items() if value is not None}, settings, drawn=True)
 
 
 def assert_gradient(
@@ -182,7 +182,7 @@ def _settings(options: Mapping[str, Any]) -> Settings:
     return Settings(**{"threads": 1, **options})
 
 
-def _checked(given: dict[str, Any], settings: Settings) -> Result:
+def _checked(given: dict[str, Any], settings: Settings, *, drawn: bool) -> Result:
     """Open what was given and check it; NumPy is imported from here on."""
     from gradcheck_cli.bundles import open_bundle, open_inputs  # noqa: PLC0415 - lazy
     from gradcheck_cli.check import check as examine  # noqa: PLC0415
@@ -205,7 +205,7 @@ def _checked(given: dict[str, Any], settings: Settings) -> Result:
                 tensors[role] = opened.enter_context(tensor_of(each, role))
         _refuse_idle(settings, (*tensors, *scalars))
         ordered = {role: tensors[role] for role in USUAL if role in tensors}
-        return Result(**vars(examine(ordered, scalars, settings)))
+        return Result(**vars(examine(ordered, scalars, settings, drawn=drawn)))
 
 
 def _scalars(given: dict[str, Any], settings: Settings) -> dict[str, Scalar]:

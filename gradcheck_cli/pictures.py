@@ -1,4 +1,4 @@
-"""Where the failing entries are, in a few hundred parts, and how large the errors are.
+"""Where the failing entries are, in a few thousand parts, and how large the errors are.
 
 A second pass over the rows, made after a failure and only where somebody is to see it. The counts are those
 of the check itself: the same judges look at the same tiles.
@@ -18,8 +18,8 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Picture
 from gradcheck_cli.problem import PLANES, Problem
 
-HEIGHT, WIDTH = 8, 48
-"""Parts of a map at most, of the rows and of the classes."""
+HEIGHT, WIDTH = 48, 96
+"""Parts of a map at most, of the rows and of the classes; who has less room joins neighbours."""
 
 
 def pictures(

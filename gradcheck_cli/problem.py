@@ -164,7 +164,8 @@ def _per_row(tensor: Tensor, outer: tuple[int, ...], logits: Tensor) -> Rows:
     place = "have one class index for each row" if tensor.role == "labels" else "have one value for each row"
     hint = ""
     if len(tensor.shape) > len(logits.shape) and tensor.role == "labels":
-        hint = " (are LOGITS and LABELS swapped?)"
+        first = "come first, with one score for each class, the LABELS second (are they swapped?)"
+        raise InputError(f"{_shape(tensor)}, but {_shape(logits)}: the LOGITS {first}")
     if len(logits.shape) == 2 and squeezed == (logits.shape[1],):
         hint = " (classes along the first axis? pass --axis 0)"
     raise InputError(_misfit(tensor, logits, f"{place}, shape {outer}{hint}"))

@@ -133,9 +133,20 @@ def test_how_an_outcome_shows_itself() -> None:
     assert "\n" not in repr(found)
     assert str(found).startswith("FAIL  grad: all 168 entries")
     shown = found._repr_html_()
-    assert shown.startswith("<pre ")
-    assert "color: #800000" in shown  # red
-    assert " ".join(html.unescape(re.sub(r"<[^>]*>", "", shown)).split()) == " ".join(str(found).split())
+    assert shown.startswith('<div class="softgrad">')
+    assert shown.count("<figure>") == 2
+    words = " ".join(
+        html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", shown, flags=re.DOTALL)).split()
+    )
+    assert words.startswith(" ".join(repr(found).replace(" logits:", "", 1).partition(";")[0].split()))
+    missing = [each for each in str(found).split() if each not in words]
+    assert missing == ["-v", "(-v"]  # everything is there
+
+
+def test_a_pass_shows_how_large_its_errors_are_and_an_assertion_no_picture() -> None:
+    logits, labels, grad = _case()
+    assert check(logits, labels, grad=grad)._repr_html_().count("<figure>") == 1
+    assert "where grad fails" not in str(check(logits, labels, grad=-grad))
 
 
 def test_a_name_in_html_is_escaped(tmp_path: Path) -> None:

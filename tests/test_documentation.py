@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from click.testing import CliRunner
 
 from gradcheck_cli.cli import COMMANDS as NAMES
 from gradcheck_cli.cli import softgrad
+from gradcheck_cli.cli.manual import TOPICS
 from gradcheck_cli.inspection import Holding, Inspection
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Worst
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Input, Picture, Worst
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Settings, flag_of
 
@@ -174,6 +176,13 @@ def test_man_page_uses_no_flag_that_no_command_has(name: str) -> None:
     assert used <= known
 
 
+def test_the_table_of_conventions_uses_flags_of_check_that_linear_has_too() -> None:
+    used = {"-" + flag for flag in re.findall(r"Fl (-[\w-]*\w)", _source(MAN / "softgrad-conventions.7"))}
+    for name in ("check", "linear"):
+        known = {flag for option in _options(COMMANDS[name]) for flag in option.opts}
+        assert used - {"--axis", "--log"} <= known
+
+
 @every_command
 def test_each_command_has_a_page_that_the_main_page_refers_to(name: str) -> None:
     assert _page(name).is_file()
@@ -189,8 +198,16 @@ def test_every_command_is_where_its_name_says() -> None:
     assert all(NAMES[name] in _help("") for name in NAMES)
 
 
-def test_there_is_no_page_without_a_command() -> None:
-    assert sorted(each.name for each in MAN.iterdir()) == sorted(_page(name).name for name in COMMANDS)
+def test_there_is_no_page_without_a_command_or_a_topic() -> None:
+    pages = [*(_page(name).name for name in COMMANDS), *(f"softgrad-{name}.7" for name in TOPICS)]
+    assert sorted(each.name for each in MAN.iterdir()) == sorted(pages)
+
+
+def test_every_page_is_installed_where_man_looks_for_its_section() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shared = told["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    pages = [each.name for each in MAN.iterdir()]
+    assert shared == {f"man/{each}": f"share/man/man{each[-1]}/{each}" for each in pages}
 
 
 @every_command
@@ -214,6 +231,12 @@ def test_man_page_names_each_key_of_the_json(
     section = _section(_source(_page("check")), "JSON")
     named = " ".join(re.findall(r"^\.(?:It )?Va (.*)", section, re.MULTILINE)).split()
     assert {each.name for each in fields(record)} - {"role"} <= set(named)  # the role is the key of an input
+
+
+def test_man_page_names_each_key_of_a_picture() -> None:
+    _, _, entry = _source(_page("batch")).partition(".It Va pictures\n")
+    named = " ".join(re.findall(r"^\.Va (.*)", entry.partition("\n.El")[0], re.MULTILINE)).split()
+    assert {each.name for each in fields(Picture)} <= set(named)
 
 
 @pytest.mark.parametrize("record", [Inspection, Holding], ids=lambda record: record.__name__)
@@ -242,19 +265,17 @@ def test_man_page_shows_output() -> None:
     assert _shown_with_output()
 
 
-@every_command
-def test_man_page_is_clean_under_mandoc(name: str) -> None:
+@pytest.mark.parametrize("page", [each.name for each in MAN.iterdir()])
+def test_man_page_is_clean_under_mandoc(page: str) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:
         pytest.skip("mandoc is not installed")
-    pages = [
-        _page(each).name for each in COMMANDS
-    ]  # together and in their folder, for they refer to each other
+    pages = [each.name for each in MAN.iterdir()]  # together and in their folder: they refer to each other
     linted = subprocess.run(
         [mandoc, "-T", "lint", *pages], cwd=MAN, capture_output=True, text=True, check=False
     )
     said = (linted.stdout + linted.stderr).splitlines()
-    assert [line for line in said if f"{_page(name).name}:" in line] == []
+    assert [line for line in said if f"{page}:" in line] == []
 
 
 @every_option

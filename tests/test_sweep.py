@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,12 @@ def test_the_picture_is_drawn(examine: Examine, form: str, magic: bytes) -> None
         drawn = picture(examine(*_data()), form)
     assert drawn.startswith(magic)
     assert len(drawn) > 5000
+
+
+@pytest.mark.parametrize("width", [50, 60, 80])
+def test_a_narrow_terminal_has_the_whole_plot_and_no_bound_alone(examine: Examine, width: int) -> None:
+    lines = render(examine(*_data()), width=width).plain.splitlines()
+    assert max(map(len, lines)) <= width
+    (heading,) = [line.split() for line in lines if line.split()[:1] == ["step"]]
+    assert all(before in NAMES for before, each in pairwise(heading) if each == "predicted")
+    assert sum(line.count("*") for line in lines if "|" in line) == 2  # the best of either difference

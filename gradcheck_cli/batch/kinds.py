@@ -7,11 +7,11 @@ outcome.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradcheck_cli.choices import LayerSettings, LinearSettings
 from gradcheck_cli.errors import UsageError
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 _READING = frozenset(each.name for each in fields(Reading))
 
-Work = Callable[["Mapping[str, Tensor]", "Mapping[str, Scalar]", Any], "Outcome"]
+
+class Work(Protocol):
+    """What a command does."""
+
+    def __call__(
+        self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any, *, drawn: bool
+    ) -> Outcome:
+        """Return what tensors and numbers, by role, come to; with pictures where they are wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +58,32 @@ class Kind:
         return frozenset(each.name for kind in (self.settings, Reading) for each in fields(kind))
 
 
-def _check(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any) -> Outcome:
+def _check(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any, *, drawn: bool
+) -> Outcome:
     from gradcheck_cli.check import check  # noqa: PLC0415 - start-up
     from gradcheck_cli.engine import examine_one_of_many  # noqa: PLC0415
 
-    return check(tensors, scalars, settings, examiner=examine_one_of_many)
+    return check(tensors, scalars, settings, drawn=drawn, examiner=examine_one_of_many)
 
 
-def _vjp(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any) -> Outcome:
+def _vjp(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any, *, drawn: bool
+) -> Outcome:
     from gradcheck_cli.vjp import vjp  # noqa: PLC0415 - start-up
 
+    del drawn  # it has none
     if scalars:  # none of its roles can be a number
         raise UsageError(f"vjp takes no number for {', '.join(scalars)}")
     return vjp(tensors, settings)
 
 
-def _linear(tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any) -> Outcome:
+def _linear(
+    tensors: Mapping[str, Tensor], scalars: Mapping[str, Scalar], settings: Any, *, drawn: bool
+) -> Outcome:
     from gradcheck_cli.linear import linear  # noqa: PLC0415 - start-up
 
+    del drawn  # it has none
     return linear(tensors, scalars, settings)
 
 
@@ -133,7 +148,7 @@ def load(commands: Iterable[str]) -> None:
         import_module(f"gradcheck_cli.{command}")
 
 
-def examine(case: Case, threads: int) -> Outcome:
+def examine(case: Case, threads: int, *, drawn: bool = False) -> Outcome:
     """Return what checking a case shows, on so many processors unless its options say otherwise.
 
     Raises
@@ -148,7 +163,7 @@ def examine(case: Case, threads: int) -> Outcome:
     settings = _settings(case, threads)
     with contextlib.ExitStack() as opened:
         tensors, scalars = open_inputs(case, settings, opened)
-        outcome = KINDS[case.command].work(tensors, scalars, settings)
+        outcome = KINDS[case.command].work(tensors, scalars, settings, drawn=drawn)
     return with_settings(outcome, case)
 
 

@@ -12,7 +12,7 @@ from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.kinds import examine
 from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.outcome import Outcome
-from gradcheck_cli.report.document import SCHEMA, document, softgrad_version
+from gradcheck_cli.report.document import SCHEMA, document, pictured, softgrad_version
 from gradcheck_cli.report.sentence import sentence
 from gradcheck_cli.report.single import named
 from gradcheck_cli.summary import Head
@@ -52,7 +52,7 @@ def to_line(found: Mapping[str, Any]) -> bytes:
 
 def result_of(case: Case, number: int, how: How) -> Result:
     """Return what a case came to, whatever happens in it."""
-    return result_by(lambda: examine(case, how.threads), case, number, how)
+    return result_by(lambda: examine(case, how.threads, drawn=how.pictures), case, number, how)
 
 
 def result_by(examine_it: Callable[[], Outcome], case: Case, number: int, how: How) -> Result:
@@ -61,11 +61,8 @@ def result_by(examine_it: Callable[[], Outcome], case: Case, number: int, how: H
     try:
         outcome = examine_it()
         found = named(case.name, number, sentence(outcome), document(outcome))
-        if how.pictures and found["verdict"] == "fail":
-            from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - for HTML alone
-
-            found["pictures"] = pictures_of(case)
-        return Result.of(found, line=how.lines)
+        drawn = pictured(outcome) if found["verdict"] == "fail" else {}
+        return Result.of(found | drawn, line=how.lines)
     except Late as error:
         told, cause = str(error), "timeout"
     except SoftgradError as error:

@@ -67,16 +67,17 @@ def examine_part(record: dict[str, Any], stamps: Stamps, first: int, last: int) 
 
 def wide_result(client: Any, case: Case, number: int, how: How, timeout: float | None = None) -> Result:
     """Return what a case comes to whose rows are worked on everywhere, for so many seconds at most."""
-    return result_by(lambda: _outcome(client, case, timeout), case, number, how)
+    return result_by(lambda: _outcome(client, case, how, timeout), case, number, how)
 
 
-def _outcome(client: Any, case: Case, timeout: float | None) -> Any:
+def _outcome(client: Any, case: Case, how: How, timeout: float | None) -> Any:
     from gradcheck_cli.check import check  # noqa: PLC0415 - start-up
 
     settings = settings_of(case.command, dict(case.options))
     with contextlib.ExitStack() as opened:
         tensors, scalars = open_inputs(case, settings, opened)
-        outcome = check(tensors, scalars, settings, examiner=_examiner(client, case, timeout))
+        examiner = _examiner(client, case, timeout)
+        outcome = check(tensors, scalars, settings, drawn=how.pictures, examiner=examiner)
     return with_settings(outcome, case)
 
 

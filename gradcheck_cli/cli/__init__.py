@@ -37,6 +37,11 @@ Examples:
   softgrad mutate logits.npy labels.npy
 
 \b
+Manual:
+  softgrad help check         everything about a command
+  softgrad help conventions   losses of PyTorch, JAX, Keras, ONNX, ... in flags
+
+\b
 Exit status: 0 every check passed, 1 an exported tensor is wrong,
 2 it could not be checked, 3 a bug in softgrad."""
 
@@ -89,7 +94,9 @@ def _meant(name: str) -> str | None:
         return f"softgrad check {name}"
     from difflib import get_close_matches  # noqa: PLC0415 - start-up
 
-    near = get_close_matches(name.lower(), [*COMMANDS, "help"], 1)
+    near = get_close_matches(name.lower(), [*COMMANDS, "help", "conventions"], 1)
+    if near == ["conventions"]:
+        return "softgrad help conventions"
     return f"softgrad {near[0]}" if near else None
 
 
@@ -97,19 +104,23 @@ def _meant(name: str) -> str | None:
 @click.argument("command", required=False)
 @click.pass_context
 def help_on(ctx: click.Context, command: str | None) -> int:
-    """Show the man page of COMMAND as plain text, without it the summary."""
+    """Show the man page of COMMAND as plain text, without it the summary; "conventions" is a page too."""
     from shutil import get_terminal_size  # noqa: PLC0415 - start-up
 
     from gradcheck_cli.cli.console import put  # noqa: PLC0415
-    from gradcheck_cli.cli.manual import WIDEST, manual  # noqa: PLC0415
+    from gradcheck_cli.cli.manual import TOPICS, WIDEST, manual  # noqa: PLC0415
 
     above = ctx.parent
     if command in (None, "help") and above is not None:
         put(above.get_help() + "\n", for_people=True)
         return 0
-    if command not in (None, "softgrad", *COMMANDS):
+    if command not in (None, "softgrad", *COMMANDS, *TOPICS):
         near = _meant(str(command))
-        meant = f" Did you mean: {near.replace('softgrad', 'softgrad help')}?" if near else ""
+        meant = (
+            f" Did you mean: {near.replace('help ', '').replace('softgrad', 'softgrad help')}?"
+            if near
+            else ""
+        )
         raise click.UsageError(f"No such command {command!r}.{meant}", above)
     page = "" if command in (None, "softgrad") else str(command)
     put(manual(page, min(get_terminal_size().columns, WIDEST)) + "\n", for_people=True)

@@ -13,11 +13,11 @@ from click.core import ParameterSource
 
 from gradcheck_cli.cli.console import painted, pour
 from gradcheck_cli.cli.destinations import Destination, destinations
+from gradcheck_cli.cli.grouped import GroupedOption
 from gradcheck_cli.cli.linear import LIBRARIES
 from gradcheck_cli.cli.live import Live
 from gradcheck_cli.cli.options import (
     GroupedCommand,
-    GroupedOption,
     reading_options,
     refuse_quiet_machine,
     reports_options,
@@ -170,7 +170,7 @@ def _plan(cases: tuple[Case, ...], written: list[Destination], typed: dict[str, 
         cases=cases,
         how=How(
             share_of_processors(jobs, processors()),
-            pictures=any(each.form == "html" for each in written),
+            pictures="html" in (typed["form"], *(each.form for each in written)),
             lines=bool(written or typed["journal"]) or (typed["form"] != "table" and not typed["quiet"]),
         ),
         jobs=jobs,

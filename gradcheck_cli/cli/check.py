@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.console import looked_at, show
+from gradcheck_cli.cli.grouped import OUTPUT, GroupedOption
 from gradcheck_cli.cli.options import (
     FORMATS,
-    OUTPUT,
     GroupedCommand,
-    GroupedOption,
     file_option,
     output_options,
     reading_options,
@@ -122,12 +121,12 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     options = dict(typed)
     reading = reading_of(typed)
     with Reports(report, "check", files, options) as reports:
-        drawn = pictured or plotted is not None or looked_at(manner)
+        drawn = pictured or plotted is not None or looked_at(manner) or form == "html" or reports.pictured
         outcome = _checked(files, Settings(**typed), reading, save_to, drawn=drawn)
         _picture(outcome, plotted, asked=pictured)
         reports.write(outcome)
     failed = looked_at(manner) and outcome.verdict == "fail"
-    show(outcome if pictured or failed else replace(outcome, pictures=()), manner)
+    show(outcome if pictured or failed or form == "html" else replace(outcome, pictures=()), manner)
     return outcome.exit_code
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gradcheck_cli.cli.options import GroupedOption, variable_of
+from gradcheck_cli.cli.grouped import GroupedOption, variable_of
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.visible import visible
 

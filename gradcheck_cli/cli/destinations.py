@@ -50,7 +50,10 @@ class Destination:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> OutputError:
-        return OutputError(f"{visible(self.path)}: cannot write the report: {error.strerror or error}")
+        folder = Path(self.path).parent
+        missing = isinstance(error, FileNotFoundError) and not folder.exists()
+        reason = f"there is no folder {visible(str(folder))}" if missing else error.strerror or error
+        return OutputError(f"{visible(self.path)}: cannot write the report: {reason}")
 
 
 def destinations(texts: Iterable[str]) -> list[Destination]:

@@ -10,7 +10,11 @@ import click
 
 from gradcheck_cli.cli.console import put
 from gradcheck_cli.cli.exits import say
-from gradcheck_cli.cli.options import GroupedCommand, GroupedOption, reading_options
+from gradcheck_cli.cli.grouped import GroupedOption
+from gradcheck_cli.cli.options import (
+    GroupedCommand,
+    reading_options,
+)
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.reading import Reading
 

@@ -103,7 +103,7 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     """
     files = ROLES.of(inputs, labels) | handed_in(ROLES.others, typed)
     if labels is not None and "weight" not in files:
-        raise UsageError("--weight is missing: which weight makes the logits?")
+        raise UsageError("--weight is missing: which weight makes the logits? (--weight W.npy)")
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "linear", files, typed) as reports:

@@ -19,9 +19,14 @@ _CLOSING = set(",.;:)]?!")
 _ESCAPES = (("\\(dq", '"'), ("\\-", "-"), ("\\&", ""), ("\\e", "\\"))
 
 
-def manual(command: str, width: int) -> str:
-    """Return the page of a command, or of softgrad itself where the name is empty."""
-    return "\n".join(_Page(width).lines(_source(f"softgrad-{command}.1" if command else "softgrad.1")))
+TOPICS = ("conventions",)
+"""What has a page and is no command."""
+
+
+def manual(name: str, width: int) -> str:
+    """Return the page of a command or a topic, or of softgrad itself where the name is empty."""
+    section = 7 if name in TOPICS else 1
+    return "\n".join(_Page(width).lines(_source(f"softgrad-{name}.{section}" if name else "softgrad.1")))
 
 
 def _source(name: str) -> str:
@@ -83,6 +88,7 @@ class _Page:
     def __init__(self, width: int) -> None:
         self._width = width
         self._lists: list[str] = []  # the kinds of the open lists
+        self._columns: list[int] = []  # widths of those of a table
         self._text: list[str] = []  # of the paragraph that is being read
         self._literal = False
         self._name = "softgrad"
@@ -158,7 +164,11 @@ class _Page:
         self._gap()
 
     def _bl(self, rest: str) -> None:
-        self._lists.append(rest.split(maxsplit=1)[0])
+        kind, *shown = shlex.split(_unescaped(rest))
+        self._lists.append(kind)
+        if kind == "-column":
+            self._gap()
+            self._columns = [len(each) for each in shown]
 
     def _el(self, _: str) -> None:
         self._lists.pop()
@@ -169,7 +179,8 @@ class _Page:
             self._mark = "-   "
         elif self._lists[-1] == "-column":
             cells = [words(cell) for cell in re.split(r" Ta ", rest)]
-            self._shown.append(" " * self._indent + "  ".join(f"{cell:26}" for cell in cells).rstrip())
+            told = zip(cells, self._columns, strict=True)
+            self._shown.append(" " * INDENT + "  ".join(f"{cell:{wide}}" for cell, wide in told).rstrip())
         else:
             self._gap()
             self._shown.append(" " * (self._indent - 4) + words(rest))

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.cli.console import painted, put
-from gradcheck_cli.cli.options import GroupedCommand, GroupedOption, file_option, settings_options
+from gradcheck_cli.cli.grouped import GroupedOption
+from gradcheck_cli.cli.options import (
+    GroupedCommand,
+    file_option,
+    settings_options,
+)
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.settings import COMPUTE_DTYPES, LOSS, RULES, Settings
 

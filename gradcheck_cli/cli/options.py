@@ -7,8 +7,8 @@ from dataclasses import Field, fields
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from gradcheck_cli.cli.grouped import OUTPUT, GroupedOption
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Limits, Words, flag_of, words_of
@@ -18,33 +18,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[str, ...]": str}
 
 
-OUTPUT = "Output"
 SHOW_SETTINGS = "show_settings"
-
-
-class GroupedOption(click.Option):
-    """An option that knows the heading it stands under, and whether it can be set once for all runs."""
-
-    def __init__(
-        self, *args: Any, group: str = OUTPUT, configurable: bool | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.group = group
-        single = not (self.multiple or self.count)
-        self.configurable = single if configurable is None else configurable
-        if self.configurable:
-            self.envvar = variable_of(self)
-
-    def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Return what a mistake is told of: the flag, or the variable where the value came from there."""
-        source = None if ctx is None else ctx.get_parameter_source(self.name or "")
-        return variable_of(self) if source is ParameterSource.ENVIRONMENT else super().get_error_hint(ctx)
-
-
-def variable_of(option: click.Option) -> str:
-    """Return the variable of the environment that stands for an option: ``SOFTGRAD_IGNORE_INDEX``."""
-    longest: str = max(option.opts, key=len)
-    return "SOFTGRAD_" + longest.strip("-").replace("-", "_").upper()
 
 
 class GroupedCommand(click.Command):
@@ -66,15 +40,33 @@ class GroupedCommand(click.Command):
                 each.required = True
 
     def _parsed(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what was typed; a file too many is most likely meant to be judged."""
+        """Parse what was typed; say how something that is missing is written, and what else was meant."""
         try:
             return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            told = f"{error.format_message().rstrip('.')}, as in: {self._example}"
+            raise click.UsageError(told, ctx) from error
+        except click.BadOptionUsage as error:
+            option = next((each for each in self.params if error.option_name in each.opts), None)
+            form = option.make_metavar(ctx) if option is not None else ""
+            raise click.UsageError(f"{error.message.rstrip('.')}: {error.option_name} {form}", ctx) from error
+        except click.BadParameter as error:
+            if error.param is None or error.param.name != "reduction":
+                raise
+            told = "softgrad help conventions has the names of other programs"
+            raise click.UsageError(f"{error.format_message()} {told}", ctx) from error
         except click.UsageError as error:
             judged = any("--grad" in each.opts for each in self.params)
             if judged and "unexpected extra argument" in error.message:
                 told = f"{error.message}; what is to be judged is named by a flag, as in --grad FILE"
                 raise click.UsageError(told, ctx) from error
             raise
+
+    @property
+    def _example(self) -> str:
+        """Return the first example of the help."""
+        lines = [line.strip() for line in (self.epilog or "").splitlines()]
+        return next(line for line in lines if line.startswith("softgrad "))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, or show its settings."""
@@ -149,7 +141,7 @@ def file_option(flag: str, words: str, *, group: str, metavar: str = "FILE") -> 
     )
 
 
-FORMATS = ("table", "json", "jsonl", "junit", "github", "markdown", "csv")
+FORMATS = ("table", "json", "jsonl", "junit", "github", "markdown", "csv", "html")
 
 
 def output_options(

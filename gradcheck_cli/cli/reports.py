@@ -50,6 +50,11 @@ class Reports:
         for each in self._written:
             each.write(alone(each.form, found))
 
+    @property
+    def pictured(self) -> bool:
+        """Whether one of the reports has pictures."""
+        return any(each.form == "html" for each in self._written)
+
     def ask_for(self, forms: Container[str]) -> bool:
         """Tell whether one of the reports has one of these formats."""
         return any(each.form in forms for each in self._written)
@@ -58,16 +63,11 @@ class Reports:
         """Write every report of an outcome; those that are for people tell the brief one, if there is one."""
         if not self._written:
             return
-        from gradcheck_cli.batch.pictures import pictures_of  # noqa: PLC0415 - start-up
-        from gradcheck_cli.report.single import single  # noqa: PLC0415
-        from gradcheck_cli.tensors.location import STANDARD_INPUT, locate  # noqa: PLC0415
+        from gradcheck_cli.report.single import single  # noqa: PLC0415 - start-up
 
-        drawn = outcome.exit_code == 1 and self._command == "check" and self.ask_for(("html",))
-        drawn = drawn and not any(locate(each).path == STANDARD_INPUT for each in self._files.values())
-        pictures = pictures_of(self._case) if drawn else []
         for each in self._written:
             told = outcome if brief is None or each.form in ENTIRE else brief
-            each.write(single(each.form, told, pictures))
+            each.write(single(each.form, told))
 
     @property
     def _case(self) -> Case:

@@ -10,8 +10,8 @@ import click
 
 from gradcheck_cli.choices import SweepSettings
 from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.grouped import OUTPUT
 from gradcheck_cli.cli.options import (
-    OUTPUT,
     GroupedCommand,
     file_option,
     output_options,

@@ -10,7 +10,7 @@ from typing import Any
 from gradcheck_cli.inspection import Holding, Inspection
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.document import SCHEMA, path_bytes
-from gradcheck_cli.report.layout import Column, fit, rows
+from gradcheck_cli.report.layout import Column, fit, rows, wrap
 from gradcheck_cli.visible import unicode, visible
 
 NONE = "-"
@@ -24,7 +24,7 @@ def table(inspections: Sequence[Inspection], width: int | None) -> str:
         kept, dropped = fit(_columns(found), width)
         lines += rows(kept)
         if dropped:
-            lines.append(f"(too narrow for {', '.join(column.heading for column in dropped)})")
+            lines += wrap(f"(too narrow for {', '.join(column.heading for column in dropped)})", width)
     for inspection, each in found:
         lines += [f"{_name(inspection, each)}: {visible(note)}" for note in each.notes]
     for inspection in inspections:

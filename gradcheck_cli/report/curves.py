@@ -24,36 +24,39 @@ MARKS = {
 BEST, PLATEAU = "*", "~"
 _TOP_DECADE, _BOTTOM_DECADE = 0, -18
 _CELLS = 2  # of a step
+_MARGIN = 8  # cells to the left of the plot
 
 
 def curves(outcome: Outcome, width: int | None) -> list[list[Text]]:
     """Return the sections that show the curves of an outcome, none where there are none."""
     if not outcome.curves:
         return []
-    return [_plot(outcome.curves), _summary(outcome.curves, width), _table(outcome.curves, width)]
+    return [_plot(outcome.curves, width), _summary(outcome.curves, width), _table(outcome.curves, width)]
 
 
-def _plot(shown: Sequence[Curve]) -> list[Text]:
-    """Return the largest errors, a character each, on axes of decades."""
+def _plot(shown: Sequence[Curve], width: int | None) -> list[Text]:
+    """Return the largest errors, a character each, on axes of decades; a step has two cells if they fit."""
     steps = shown[0].steps
-    height, across = _TOP_DECADE - _BOTTOM_DECADE + 1, _CELLS * len(steps)
+    wide = _CELLS if width is None or width >= _MARGIN + _CELLS * len(steps) else 1
+    height, across = _TOP_DECADE - _BOTTOM_DECADE + 1, wide * len(steps)
     cells = [[" "] * across for _ in range(height)]
     by_name = {each.name: each for each in shown}
     for name, mark in MARKS.items():
         for position, error in enumerate(by_name[name].max_error):
-            cells[_line(error)][_column(position, len(steps))] = mark
+            cells[_line(error)][wide * (len(steps) - 1 - position)] = mark
     for name in ("whole-row-forward", "whole-row-central"):
         curve = by_name[name]
-        cells[_line(curve.max_error[curve.best])][_column(curve.best, len(steps))] = BEST
+        cells[_line(curve.max_error[curve.best])][wide * (len(steps) - 1 - curve.best)] = BEST
     lines = [Text("largest error against step", style=HEADING)]
     for number, row in enumerate(cells):
         decade = _TOP_DECADE - number
         label = f"1e{decade:+03d}" if decade % 3 == 0 else ""
         lines.append(Text(f"{label:>6} |" + "".join(row).rstrip()))
     lines.append(Text(" " * 7 + "+" + "-" * across))
-    lines.append(Text(" " * 8 + _axis(steps)))
+    lines.append(Text(" " * _MARGIN + _axis(steps, wide)))
     legend = ", ".join(f"{mark} {name}" for name, mark in reversed(MARKS.items()))
-    return [*lines, Text(f"{legend}; {BEST} best of the whole-row differences", style=ASIDE)]
+    told = wrap(f"{legend}; {BEST} best of the whole-row differences", width)
+    return [*lines, *(Text(line, style=ASIDE) for line in told)]
 
 
 def _line(error: float) -> int:
@@ -64,19 +67,14 @@ def _line(error: float) -> int:
     return _TOP_DECADE - min(max(decade, _BOTTOM_DECADE), _TOP_DECADE)
 
 
-def _column(position: int, steps: int) -> int:
-    """Return the column of a step; they grow to the right, and come from the largest to the smallest."""
-    return _CELLS * (steps - 1 - position)
-
-
-def _axis(steps: Sequence[float]) -> str:
-    """Return the labels below the plot: every other decade."""
-    line = [" "] * (_CELLS * len(steps) + 4)
+def _axis(steps: Sequence[float], wide: int) -> str:
+    """Return the labels below the plot; steps grow to the right, and the largest comes first."""
+    line = [" "] * (wide * len(steps) + 4)
     for position, step in enumerate(steps):
         decade = math.log10(step)
         if abs(decade - round(decade)) < 1e-9 and round(decade) % 3 == 0:
             label = f"1e{round(decade):+03d}"
-            start = _column(position, len(steps))
+            start = wide * (len(steps) - 1 - position)
             line[start : start + len(label)] = label
     return "".join(line).rstrip()
 
@@ -110,8 +108,9 @@ def _table(shown: Sequence[Curve], width: int | None) -> list[Text]:
     columns = [Column("step", [numbers.number(shown[0].steps[at]) for at in decades])]
     for rank, name in enumerate(reversed(MARKS), start=1):
         curve = next(each for each in shown if each.name == name)
-        columns.append(Column(name, [_marked(curve, at) for at in decades], rank=rank))
-        columns.append(Column("predicted", [numbers.number(curve.bound[at], 2) for at in decades], rank=rank))
+        columns.append(Column(name, [_marked(curve, at) for at in decades], rank=2 * rank))
+        bounds = [numbers.number(curve.bound[at], 2) for at in decades]
+        columns.append(Column("predicted", bounds, rank=2 * rank + 1))  # goes before its method does
     kept, dropped = fit(columns, width)
     heading, *lines = rows(kept)
     told = f"{BEST} best step, {PLATEAU} plateau; every second step, --format csv has all"

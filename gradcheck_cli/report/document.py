@@ -47,6 +47,11 @@ def document(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
+def pictured(outcome: Outcome) -> dict[str, Any]:
+    """Return one key more where the outcome has pictures: only a page for people shows them."""
+    return {"pictures": _plain(outcome.pictures)} if outcome.pictures else {}
+
+
 @cache
 def softgrad_version() -> str:
     """Return the version of the installed package."""

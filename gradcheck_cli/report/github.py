@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gradcheck_cli.report import numbers
-from gradcheck_cli.report.words import counted, headline, verdict_of
+from gradcheck_cli.report.words import counted, headline, said, verdict_of
 from gradcheck_cli.summary import VERDICTS, Summary
 from gradcheck_cli.visible import visible
 
@@ -21,7 +21,7 @@ def github(documents: Iterable[Mapping[str, Any]], summary: Summary) -> Iterator
     del documents  # the summary has what is told of them
     heads = sorted(summary.failures, key=lambda head: VERDICTS.index(head.verdict))
     for head in heads[:ANNOTATED]:
-        yield _command("error", f"softgrad: {head.case}", head.message)
+        yield _command("error", f"softgrad: {head.case}", said(head))
     more = summary.done - summary.counts["pass"] - len(heads[:ANNOTATED])
     if more:
         cases = numbers.many(more, "more case", "more cases")

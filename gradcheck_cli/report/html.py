@@ -1,42 +1,19 @@
-"""A batch → one HTML file: summary, failures to sort, and where the errors of each failing case are.
-
-The file stands alone: no script but its own, nothing fetched, and a policy that says so. Every word of
-somebody else is escaped; pictures are SVG.
-"""
+"""A batch → one HTML file: summary, failures to sort, and all there is to know about each failing case."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from html import escape
 from typing import Any
 
-from gradcheck_cli.report import numbers
-from gradcheck_cli.report.drawing import heat_map, histogram
-from gradcheck_cli.report.evidence import evidence
+from gradcheck_cli.report import frame, numbers
+from gradcheck_cli.report.dossier import dossier, page
+from gradcheck_cli.report.restored import outcome_of
 from gradcheck_cli.report.words import STATES, counted, diagnosed, headline, verdict_of
 from gradcheck_cli.summary import VERDICTS, Head, Summary
-from gradcheck_cli.visible import visible
 
 DETAILED = 100
 """Cases that did not pass of which everything is shown."""
-
-_STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222;
-background:#fff}
-table{border-collapse:collapse;margin:1rem 0}
-th,td{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-th button{font:inherit;font-weight:600;border:0;background:none;cursor:pointer;padding:0}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
-pre{background:#f6f6f6;padding:.7rem;overflow-x:auto}
-.fail{color:#b00020;font-weight:600}
-.error,.inconclusive{color:#8a5a00;font-weight:600}
-.pass{color:#1b6e2c;font-weight:600}
-figure{display:inline-block;margin:.5rem 2rem .5rem 0;vertical-align:top}
-figcaption{font-size:.85rem;color:#555;max-width:24rem}
-svg text{font:11px system-ui,sans-serif;fill:#444}
-"""
 
 _SCRIPT = """
 for (const button of document.querySelectorAll("th button")) {
@@ -59,14 +36,15 @@ for (const button of document.querySelectorAll("th button")) {
 
 def html(documents: Iterable[Mapping[str, Any]], summary: Summary) -> Iterator[str]:
     """Yield the file in pieces."""
-    yield _head(summary)
-    yield f'<h1><span class="{verdict_of(summary)}">{STATES[verdict_of(summary)]}</span> softgrad</h1>\n'
-    yield f"<p>{_text(headline(summary))}</p>\n<p>{_text(counted(summary))}</p>\n{_counts(summary)}"
+    verdict = verdict_of(summary)
+    yield frame.begin(f"{STATES[verdict]} {headline(summary)}", _SCRIPT)
+    yield f"<h1>{frame.verdict(verdict, STATES[verdict])} {frame.text(headline(summary))}</h1>\n"
+    yield f'{_counts(summary)}<p class="aside">{frame.text(counted(summary))}</p>\n'
     if summary.codes:
-        yield f"<p>Diagnosis: {_text(diagnosed(summary))}</p>\n"
+        yield f"<p>Diagnosis: {frame.text(diagnosed(summary))}</p>\n"
     if summary.worst is not None and summary.worst.margin is not None:
         worst = f"{summary.worst.case}, {summary.worst.check}: margin {numbers.margin(summary.worst.margin)}"
-        yield f"<p>Worst: {_text(worst)}</p>\n"
+        yield f"<p>Worst: {frame.text(worst)}</p>\n"
     yield from _failures(summary.failures)
     detailed = 0
     for document in documents:
@@ -77,26 +55,17 @@ def html(documents: Iterable[Mapping[str, Any]], summary: Summary) -> Iterator[s
     if left:
         more = numbers.many(left, "more case", "more cases")
         yield f"<p>The evidence of {more} is in the JSON report.</p>\n"
-    yield f"<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+    yield frame.end(_SCRIPT)
 
 
-def _head(summary: Summary) -> str:
-    """Return the head: the policy admits this script, by its hash, and no other."""
-    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=True)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>softgrad: {STATES[verdict_of(summary)]}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-    )
-
-
-def _text(text: str) -> str:
-    return escape(visible(text), quote=True)
+def alone(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a file about one case that nothing stands beside."""
+    if document["verdict"] != "error":
+        yield from page(outcome_of(document))
+        return
+    yield frame.begin(f"{STATES['error']} {document['error']}")
+    yield f"<h1>{frame.verdict('error', STATES['error'])} {frame.text(document['error'])}</h1>\n"
+    yield frame.end()
 
 
 def _anchor(case: str) -> str:
@@ -124,22 +93,18 @@ def _failures(heads: list[Head]) -> Iterator[str]:
     for head in heads:
         margin = "" if head.margin is None else numbers.margin(head.margin)
         yield (
-            f'<tr><td class="{head.verdict}">{head.verdict}</td>'
-            f'<td><a href="#{_anchor(head.case)}">{_text(head.case)}</a></td>'
+            f"<tr><td>{frame.verdict(head.verdict, head.verdict)}</td>"
+            f'<td class="w"><a href="#{_anchor(head.case)}">{frame.text(head.case)}</a></td>'
             f'<td class="n" data-key="{-1.0 if head.margin is None else head.margin!r}">{margin}</td>'
-            f"<td>{_text(' '.join(head.code))}</td><td>{_text(head.message)}</td></tr>\n"
+            f'<td>{frame.text(" ".join(head.code))}</td><td class="w">{frame.text(head.message)}</td></tr>\n'
         )
     yield "</tbody>\n</table>\n"
 
 
 def _case(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield one case: its verdict, its evidence, its pictures."""
-    verdict, message = document["verdict"], document.get("message", document.get("error", ""))
-    yield f'<h2 id="{_anchor(document["case"])}">{_text(document["case"])}</h2>\n'
-    yield f'<p><span class="{escape(verdict, quote=True)}">{_text(verdict)}</span> {_text(message)}</p>\n'
-    lines = "\n".join(map(_text, evidence(document)))
-    if lines:
-        yield f"<pre>{lines}</pre>\n"
-    for picture in document.get("pictures", ()):
-        yield heat_map(picture)
-        yield histogram(picture)
+    kind, message = document["verdict"], document.get("message", document.get("error", ""))
+    yield f'<h2 id="{_anchor(document["case"])}">{frame.text(document["case"])}</h2>\n'
+    yield f"<p>{frame.verdict(kind, STATES[kind])} {frame.text(message)}</p>\n"
+    if kind != "error":
+        yield from dossier(outcome_of(document))

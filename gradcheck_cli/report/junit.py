@@ -11,7 +11,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from gradcheck_cli.report.evidence import evidence
-from gradcheck_cli.summary import Summary
+from gradcheck_cli.report.words import said
+from gradcheck_cli.summary import Head, Summary
 from gradcheck_cli.visible import visible
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -49,7 +50,7 @@ def _case(document: Mapping[str, Any]) -> ElementTree.Element:
     case = ElementTree.Element("testcase", attributes)
     if document["verdict"] != "pass":
         tag = "failure" if document["verdict"] == "fail" else "error"
-        message = visible(document.get("message", document.get("error", "")))
+        message = said(Head.of_document(document))
         child = ElementTree.SubElement(case, tag, {"type": document["verdict"], "message": message})
         child.text = "\n".join([message, *evidence(document)])
     return case

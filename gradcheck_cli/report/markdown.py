@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gradcheck_cli.report import numbers
-from gradcheck_cli.report.words import STATES, diagnosed, headline, verdict_of
+from gradcheck_cli.report.words import STATES, diagnosed, headline, said, verdict_of
 from gradcheck_cli.summary import VERDICTS, Head, Summary
 from gradcheck_cli.visible import visible
 
@@ -51,5 +51,5 @@ def plain(text: str) -> str:
 
 def _row(head: Head) -> str:
     margin = "" if head.margin is None else numbers.margin(head.margin)
-    message = plain(visible(head.message, _MESSAGE))
+    message = plain(visible(said(head), _MESSAGE))
     return f"| {html.escape(STATES[head.verdict])} | {plain(head.case)} | {margin} | {message} |\n"

@@ -26,6 +26,14 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def short(value: int) -> str:
+    """Return a count in at most five characters: ``8192``, ``16M``."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= 10 * size:
+            return f"{value // size}{unit}"
+    return str(value)
+
+
 def many(value: int, one: str, more: str) -> str:
     """Return a count with its noun: 1 row, 2,000 rows."""
     return f"{count(value)} {one if value == 1 else more}"

@@ -11,12 +11,10 @@ from rich.text import Text
 
 from gradcheck_cli.outcome import Outcome, Picture
 from gradcheck_cli.report import numbers
+from gradcheck_cli.report.parts import buckets, coarse, shares
 
 HEADING, ASIDE = "bold", "dim"
-_WIDEST = 48  # cells of a map
-_BUCKETS = 5  # of the histogram above 1 ulp
-_ENDLESS = 1000  # octave of errors that are infinite or no numbers
-_SPELLED = 13  # largest power of 2 that is written out
+_TALLEST, _WIDEST = 8, 48  # parts of a map
 _ROOM = 6  # cells of a bucket
 _TOP, _BOTTOM, _BOTH = "▀", "▄", "█"
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -40,6 +38,7 @@ def pictures(outcome: Outcome, palette: Palette) -> Iterator[list[Text]]:
 
 def heat_map(picture: Picture, palette: Palette) -> list[Text]:
     """Return the parts of a tensor, coloured by the share of their entries that fails."""
+    picture = coarse(picture, _TALLEST, _WIDEST)
     failing = sum(map(sum, picture.failing))
     if not failing:
         return []
@@ -70,17 +69,6 @@ def heat_map(picture: Picture, palette: Palette) -> list[Text]:
 
 def _percent(share: float) -> str:
     return numbers.share(round(share * 10**6), 10**6) if share >= 1e-6 else "<0.1%"
-
-
-def shares(picture: Picture) -> Iterator[list[float]]:
-    """Yield of each row of parts the shares of their entries that fail."""
-    height, width = len(picture.failing), len(picture.failing[0])
-    for at, row in enumerate(picture.failing):
-        rows = -(-(at + 1) * picture.rows // height) - -(-at * picture.rows // height)
-        yield [
-            count / (rows * ((to + 1) * picture.classes // width - to * picture.classes // width))
-            for to, count in enumerate(row)
-        ]
 
 
 def _line(
@@ -125,7 +113,7 @@ def histogram(picture: Picture, palette: Palette) -> list[Text]:
     return [
         Text(f"errors of {picture.name} in ulps, bars up to the number below", style=HEADING),
         Text("".join(each.rjust(_ROOM) for each in shown).rstrip(), style=style),
-        Text("".join(_short(each).rjust(_ROOM) for each in counts)),
+        Text("".join(numbers.short(each).rjust(_ROOM) for each in counts)),
         Text("".join(name.rjust(_ROOM) for name, _ in found), style=ASIDE),
     ]
 
@@ -133,27 +121,3 @@ def histogram(picture: Picture, palette: Palette) -> list[Text]:
 def _height(count: int, most: int, steps: int) -> int:
     """Return the height of a bar, on which counts that differ by thousands are all seen."""
     return 0 if not count else max(1, round(steps * (count.bit_length() / most.bit_length())))
-
-
-def buckets(picture: Picture) -> list[tuple[str, int]]:
-    """Return names and counts: no error, up to 1/2 and up to 1 ulp, and powers above as wide as it takes."""
-    known = {each: count for each, count in picture.octaves if each is not None and each < _ENDLESS}
-    endless = sum(count for each, count in picture.octaves if each is not None and each >= _ENDLESS)
-    top = max(known, default=0)
-    step = max(1, -(-top // _BUCKETS))
-    ends = [-1, 0, *(step * each for each in range(1, _BUCKETS + 1) if step * (each - 1) < top)]
-    found = [("0", dict(picture.octaves).get(None, 0))]
-    below = float("-inf")
-    for end in ends:
-        name = "1/2" if end < 0 else str(2**end) if end <= _SPELLED else f"2^{end}"
-        found.append((name, sum(count for each, count in known.items() if below < each <= end)))
-        below = end
-    return (found + [("more", endless)] * bool(endless)) if picture.octaves else []
-
-
-def _short(count: int) -> str:
-    """Return a count in at most five characters."""
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= 10 * size:
-            return f"{count // size}{unit}"
-    return str(count)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradcheck_cli.outcome import Outcome, Picture
 from gradcheck_cli.report.layout import wrap
-from gradcheck_cli.report.picture import buckets, shares
+from gradcheck_cli.report.parts import buckets, shares
 from gradcheck_cli.report.sentence import sentence, word
 
 

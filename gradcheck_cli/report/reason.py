@@ -7,6 +7,9 @@ from gradcheck_cli.report.sentence import names
 from gradcheck_cli.visible import visible
 
 UNEXPLAINED = "no bug that softgrad knows explains every entry"
+KEEP = (
+    "see what the failing entries share; softgrad check --save-failure DIR keeps a few rows that fail alone"
+)
 
 
 def named(outcome: Outcome) -> tuple[Diagnosis, ...]:
@@ -35,11 +38,12 @@ def _of_export(outcome: Outcome, of: str) -> list[tuple[str, str]]:
     told += [("advice", each.advice) for each in best]
     if best and best[0].flags:
         what = "gradient" if of.startswith("grad") else of
-        told.append(("pass", f"{' '.join(best[0].flags)}, and the {what} is right"))
+        told.append(("flags", f"{' '.join(best[0].flags)}, and the {what} is right"))
     tied = [each for each in outcome.diagnosis if each.tied_with is not None and each.of == of]
     told += [("or", f"{each.code}: {each.message}; {_apart(each)}") for each in tied]
     if not best:
         told.append(("diagnosis", UNEXPLAINED))
+        told += [("advice", KEEP)] if outcome.command == "check" and outcome.saved is None else []
     facts = [each.message for each in outcome.facts if each.of == of]
     return told + [("where", each) for each in facts if not _said(each, best)]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
 from gradcheck_cli.outcome import Outcome
-from gradcheck_cli.report import numbers
+from gradcheck_cli.report import facts
 from gradcheck_cli.report.layout import GAP, pad, wrap
 from gradcheck_cli.report.reason import reasons
-from gradcheck_cli.visible import visible
 
 HEADING = "bold"
 ASIDE = "dim"
@@ -18,38 +17,28 @@ WORDS_LEAST = 24  # cells that running text keeps: more than any number has
 
 
 def reason_lines(outcome: Outcome, width: int | None) -> list[Text]:
-    """Return which bug it is, what to do about it, and where the failures are."""
-    told = reasons(outcome)
+    """Return which mistake or bug it is, what to do about it, and where the failures are."""
+    told = [*facts.mistakes(outcome), *reasons(outcome)]
     label = max((len(name) for name, _ in told), default=0)
     return [
         line for name, words in told for line in labelled(name, words, label, width, HEADING if name else "")
     ]
 
 
-def saved_lines(outcome: Outcome, width: int | None) -> list[Text]:
-    """Return where failing rows were saved, and what to run there."""
-    if outcome.saved is None:
-        return []
-    rows = numbers.many(outcome.saved.rows, "row", "rows")
-    told = (("saved", f"{rows} to {outcome.saved.folder}"), ("again", outcome.saved.command))
-    return [line for label, words in told for line in labelled(label, visible(words), 5, width)]
-
-
 def warning_lines(outcome: Outcome, width: int | None, *, verbose: bool) -> list[Text]:
-    """Return the warnings; what the data lacks, which is often much, on one line if not asked for."""
-    lacking = [each.lacks for each in outcome.warnings if each.lacks is not None]
-    told = [
-        ("warning", f"{each.message} ({each.code})", "yellow")
-        for each in outcome.warnings
-        if verbose or each.lacks is None
-    ]
-    if lacking and not verbose:
-        told.append(("unseen", f"{'; '.join(lacking)} (-v names the bugs that could hide so)", ASIDE))
+    """Return the warnings, and what the data could not have shown."""
+    styles = {"warning": "yellow", "unseen": ASIDE}
     return [
         line
-        for label, words, style in told
-        for line in labelled(label, visible(words), len("warning"), width, style)
+        for label, words in facts.warnings(outcome, verbose=verbose)
+        for line in labelled(label, words, len("warning"), width, styles[label])
     ]
+
+
+def told_lines(told: Iterable[facts.Told], room: int, width: int | None) -> Iterator[Text]:
+    """Yield labels and what is said under them, wrapped."""
+    for label, words in told:
+        yield from labelled(label, words, room, width)
 
 
 def labelled(label: str, told: str, room: int, width: int | None, style: str = HEADING) -> Iterator[Text]:

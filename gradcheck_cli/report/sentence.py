@@ -111,7 +111,7 @@ def accuracy(check: Check) -> str:
     if middle is not None and high is not None and most is not None:
         of = "" if check.ulp_entries == check.entries else f" of {numbers.count(check.ulp_entries)} entries"
         median, tail, largest = (numbers.number(each, 2) for each in (middle, high, most))
-        said.append(f"errors in ulps: median {median}, 99 % {tail}{of}, max {largest}")
+        said.append(f"errors in ulps{of}: median {median}, 99 % up to {tail}, max {largest}")
     return f"{check.name}: {'; '.join(said)}" if said else ""
 
 

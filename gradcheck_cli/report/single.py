@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
 from gradcheck_cli.outcome import Outcome
-from gradcheck_cli.report.document import document, poured
+from gradcheck_cli.report.document import document, pictured, poured
 from gradcheck_cli.report.forms import pieces
 from gradcheck_cli.report.sentence import sentence
 from gradcheck_cli.summary import Head, Summary
@@ -20,7 +20,7 @@ def named(name: str, number: int, message: str, found: Mapping[str, Any]) -> dic
     return {"case": name, "number": number, "message": message, **found}
 
 
-def single(form: str, outcome: Outcome, pictures: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+def single(form: str, outcome: Outcome) -> Iterator[str]:
     """Return the report of one outcome in a format, in pieces; JSON is that of the command itself."""
     if form in ("json", "jsonl"):
         return chain(poured(outcome, indent=2 if form == "json" else None), ["\n"])
@@ -29,7 +29,7 @@ def single(form: str, outcome: Outcome, pictures: Sequence[Mapping[str, Any]] = 
 
         return _lines(curves.csv(outcome) if outcome.curves else matrix.csv(outcome))
     name = outcome.inputs[0].path if outcome.inputs else outcome.command
-    return alone(form, {**named(name, 0, sentence(outcome), document(outcome)), "pictures": list(pictures)})
+    return alone(form, named(name, 0, sentence(outcome), document(outcome) | pictured(outcome)))
 
 
 def _lines(lines: Iterable[str]) -> Iterator[str]:
@@ -40,7 +40,11 @@ def _lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def alone(form: str, found: Mapping[str, Any]) -> Iterator[str]:
-    """Return the report of a case that is a batch by itself."""
+    """Return the report of a case that is a batch by itself; a page for people is about the case alone."""
+    if form == "html":
+        from gradcheck_cli.report import html  # noqa: PLC0415 - of seven formats
+
+        return html.alone(found)
     summary = Summary(1)
     summary.add(Head.of_document(found))
     return pieces(form, [found], summary)

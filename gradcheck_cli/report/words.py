@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gradcheck_cli.report import numbers
-from gradcheck_cli.summary import Summary
+from gradcheck_cli.summary import Head, Summary
+from gradcheck_cli.visible import visible
 
 STATES = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE", "error": "ERROR"}
 
@@ -53,6 +54,12 @@ def diagnosed(summary: Summary) -> str:
     failures = numbers.many(summary.counts["fail"], "failure", "failures")
     told = [f"{numbers.count(first[1])} of {failures}: {first[0]}"]
     return "; ".join(told + [f"{numbers.count(count)}: {code}" for code, count in others])
+
+
+def said(head: Head) -> str:
+    """Return what is wrong with a case on one line: the bug, where it has a name, then the rest."""
+    told = " ".join(head.message.split())
+    return visible(f"{' and '.join(head.code)}: {told}" if head.code else told)
 
 
 def _in_order(summary: Summary) -> list[tuple[str, int]]:

@@ -19,29 +19,39 @@ def worst_of_each(outcome: Outcome, width: int | None, top: int, *, verbose: boo
 
     Where the ruler itself is off nothing exported was judged, so no tolerance is advised.
     """
-    for check in sorted(outcome.checks, key=lambda check: not check.failing):
+    for check in sorted(outcome.checks, key=lambda check: (not check.failing, not check.exported)):
         if not check.failing:
             if verbose and check.worst[:top]:
                 yield _worst(check.worst[:top], f"largest margins of {check.name}", width)
             continue
-        worst = check.worst[: min(top, check.failing)]  # those after them are within their allowance
-        title = f"worst of {check.name}, {len(worst)} of {numbers.count(check.failing)} failing"
-        shown = _worst(worst, title, width) if worst else []
+        worst = beyond(check, top)
+        shown = _worst(worst, title(check, worst), width) if worst else []
         if check.exported and outcome.verdict is Verdict.FAIL:
-            shown += [Text(line) for line in wrap(_would_have_passed(check), width)]
+            shown += [Text(line) for line in wrap(would_have_passed(check), width)]
         if shown:
             yield shown
 
 
-def _worst(worst: Sequence[Worst], title: str, width: int | None) -> list[Text]:
+def beyond(check: Check, top: int) -> tuple[Worst, ...]:
+    """Return the worst entries, at most so many; those after them are within their allowance."""
+    return check.worst[: min(top, check.failing)]
+
+
+def title(check: Check, worst: Sequence[Worst]) -> str:
+    """Return what stands above the worst entries of a check."""
+    return visible(f"worst of {check.name}, {len(worst)} of {numbers.count(check.failing)} failing")
+
+
+def _worst(worst: Sequence[Worst], above: str, width: int | None) -> list[Text]:
     """Return the entries with the largest margins under a title."""
-    kept, dropped = fit(_worst_columns(worst), width)
+    kept, dropped = fit(columns(worst), width)
     heading, *lines = rows(kept)
-    titled = [Text(t, style=HEADING) for t in wrap(visible(title), width)]
+    titled = [Text(t, style=HEADING) for t in wrap(visible(above), width)]
     return [*titled, Text(heading, style=HEADING), *map(Text, lines), *left_out(dropped, width)]
 
 
-def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
+def columns(worst: Sequence[Worst]) -> list[Column]:
+    """Return the columns of the table; the label is one only where rows have labels."""
     values = [numbers.apart(w.got, w.expected, numbers.VALUE_DIGITS) for w in worst]
     errors = [numbers.apart(w.abs_error, w.allowed) for w in worst]
     columns = [
@@ -56,7 +66,7 @@ def _worst_columns(worst: Sequence[Worst]) -> list[Column]:
     return [c for c in columns if c.heading != "label" or any(w.label is not None for w in worst)]
 
 
-def _would_have_passed(check: Check) -> str:
+def would_have_passed(check: Check) -> str:
     """Return the smallest tolerances that would have let a failing check pass."""
     ways = []
     if check.required_atol < float("inf"):

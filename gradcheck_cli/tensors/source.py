@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import islice
 from typing import IO, Any, NoReturn
 
 import numpy as np
@@ -29,6 +30,9 @@ _KINDS = (
     (stat.S_ISCHR, "is a device, not a file"),
     (stat.S_ISBLK, "is a device, not a file"),
 )
+
+_LOOKED_AT = 1000  # names of a folder, of which one may have been meant
+_NEAR = 0.8  # how alike names are of which one is taken for the other
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def open_source(path: str) -> Source:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or "cannot be opened")
-        raise InputError(f"{visible(path)}: {reason}") from error
+        meant = _meant(path) if error.errno == errno.ENOENT else ""
+        raise InputError(f"{visible(path)}: {reason}{meant}") from error
     except ValueError as error:  # a NUL in the path
         raise InputError(f"{visible(path)}: not a possible file name") from error
     found = os.fstat(fd)
@@ -115,6 +120,20 @@ def open_source(path: str) -> Source:
         reason = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "is not a regular file")
         raise InputError(f"{visible(path)}: {reason}")
     return source_of(path, fd)
+
+
+def _meant(path: str) -> str:
+    """Return which name was most likely meant by one that is not there, as the end of a message."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+    folder, name = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [each.name for each in islice(entries, _LOOKED_AT)]
+    except OSError:
+        return f" (there is no folder {visible(folder)})"
+    near = get_close_matches(name, sorted(names), 1, _NEAR)
+    return f" (did you mean {visible(os.path.join(folder, near[0]))}?)" if near else ""  # noqa: PTH118 - as typed
 
 
 def source_of(path: str, fd: int) -> Source:

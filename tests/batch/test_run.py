@@ -306,10 +306,10 @@ def test_O10_a_case_that_needs_more_memory_than_there_is_costs_itself_alone(
 ) -> None:
     real = examine
 
-    def greedy(case: Case, threads: int) -> Any:
+    def greedy(case: Case, threads: int, *, drawn: bool) -> Any:
         if case.name.endswith("c2"):
             raise MemoryError
-        return real(case, threads)
+        return real(case, threads, drawn=drawn)
 
     monkeypatch.setattr("gradcheck_cli.batch.result.examine", greedy)
     summary, documents = told(plan)
@@ -318,7 +318,7 @@ def test_O10_a_case_that_needs_more_memory_than_there_is_costs_itself_alone(
 
 
 def test_a_bug_in_softgrad_is_told_apart(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("planted")
 
     monkeypatch.setattr("gradcheck_cli.batch.result.examine", broken)

@@ -55,7 +55,7 @@ def test_options_are_for_every_case(softgrad: Run, dumps: Path) -> None:
         (["--report", "pdf=x"], "write FORMAT=FILE"),
         (["--report", "csv=-"], "use --format csv"),
         (["--report", "csv=a", "--report", "junit=./a"], "two reports cannot go to the same file"),
-        (["--report", "csv=none/a"], "cannot write the report: No such file"),
+        (["--report", "csv=none/a"], "cannot write the report: there is no folder"),
         (["--report", "csv=."], "cannot write the report"),
         (["--format", "json", "-q"], "contradict"),
         (["--timeout", "0"], "not in the range"),

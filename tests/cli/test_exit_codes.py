@@ -126,7 +126,7 @@ def _cannot(name: str) -> list[Any]:
         ("empty name", "--grad '': the file name is empty"),
         ("no number", "--loss abc: neither a number nor a file"),
         ("no finite number", "nan: --loss and --upstream need a finite number"),
-        ("swapped", "are LOGITS and LABELS swapped?"),
+        ("swapped", "the LABELS second (are they swapped?)"),
         ("quiet json", "-q and --format json contradict each other"),
         ("idle smoothing", "--smoothing-over others has no effect"),
         ("no labels", "logits.npy: no LABELS are given; write softgrad check LOGITS LABELS"),

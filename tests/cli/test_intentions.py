@@ -47,6 +47,16 @@ def test_ignored_rows_are_passed_over() -> None:
     assert _codes(grad, labels) == {"logits-look-like-gradients"}
 
 
+def test_a_failure_begins_with_the_mistake_that_is_likely() -> None:
+    verdict, _, rest = str(check(GRAD, LABELS, grad=LOGITS)).partition("\n\n")
+    assert verdict.startswith("FAIL")
+    assert rest.startswith(
+        "likely  the rows of logits looked at sum to 0 and are negative at the label alone"
+    )
+    assert rest.count("a gradient?") == 1
+    assert "(logits-look-like-gradients)" in str(check(GRAD, LABELS))  # which passes: a warning
+
+
 def test_one_hot_targets_given_as_probabilities() -> None:
     assert _codes(LOGITS, LABELS, probs=ONE_HOT) == {"probs-look-like-labels"}
     assert _codes(LOGITS, LABELS, probs=PROBS) == set()
@@ -102,12 +112,28 @@ def test_swapped_distributions(in_process: Run, tmp_path: Any) -> None:
         ("logits.npy labels.npy", "Did you mean: softgrad check logits.npy ...?"),
         ("hepl", "Did you mean: softgrad help ...?"),
         ("help chek", "Did you mean: softgrad help check?"),
+        ("help convention", "Did you mean: softgrad help conventions?"),
+        ("convensions", "Did you mean: softgrad help conventions ...?"),
         ("help nothing-like-it", "No such command 'nothing-like-it'."),
         ("check logits.npy labels.npy grad.npy", "is named by a flag, as in --grad FILE"),
         ("check logits.npy labels.npy --gard grad.npy", "'--grad'"),
         ("--grad grad.npy", "softgrad check LOGITS LABELS --grad ..."),
         ("--nothing", "No such option '--nothing'"),
-        ("check labels.npy logits.npy", "are LOGITS and LABELS swapped?"),
+        (
+            "check labels.npy logits.npy",
+            "the LOGITS come first, with one score for each class, the LABELS second",
+        ),
+        ("check", "Missing argument 'LOGITS', as in: softgrad check logits.npy labels.npy"),
+        ("merge", "as in: softgrad merge shard-*.jsonl"),
+        ("batch", "as in: softgrad batch dumps/"),
+        ("inspect", "as in: softgrad inspect "),
+        ("linear x.npy", "Missing argument 'LABELS', as in: softgrad linear x.npy labels.npy --weight W.npy"),
+        ("check logits.npy labels.npy --grad", "Option '--grad' requires an argument: --grad FILE"),
+        ("check logits.npy labels.npy --reduction avg", "softgrad help conventions has the names"),
+        (
+            "check logits.npy labels.npy --report html=no/x.html",
+            "cannot write the report: there is no folder no",
+        ),
         ("check logits.npy", "no LABELS are given"),
         ("vjp logits.npy labels.npy", "class labels? softgrad check takes those"),
     ],
@@ -138,6 +164,14 @@ def test_help_shows_the_man_page(in_process: Run, name: str) -> None:
     macros = {"Fl", "Ar", "Cm", "Xr", "Va", "Ql", "Qq", "Pq", "Li", "Ta", "Op", "Bl", "El"}
     assert not macros & set(" ".join(prose).split())
     assert "\\-" not in done.stdout
+
+
+def test_help_shows_the_table_of_conventions(in_process: Run) -> None:
+    done = in_process("help", "conventions")
+    assert (done.returncode, done.stderr) == (0, "")
+    row = "     smooth_alpha=E           --label-smoothing E --smoothing-over others"
+    assert row in done.stdout.splitlines()
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_help_is_as_wide_as_the_terminal(in_process: Run, monkeypatch: pytest.MonkeyPatch) -> None:

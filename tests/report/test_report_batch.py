@@ -30,15 +30,20 @@ EVIL = (
 """A name with everything that a terminal, XML, HTML, Markdown or a workflow could fall for."""
 
 PICTURE = {
-    "check": "grad", "rows": 2, "classes": 3, "largest": [[0.0, 1e-3, "Infinity"], [1e-9, 2.0, 0.0]],
-    "decades": [[-9, 1], [-3, 1], [0, 2]], "exact": 2,
+    "name": "grad", "rows": 4, "classes": 6, "failing": [[0, 4, 1], [0, 0, 4]],
+    "octaves": [[None, 2], [-3, 5], [9, 17]],
+}  # fmt: skip
+
+DIAGNOSIS = {
+    "code": "sum-for-mean", "kind": "convention", "message": EVIL, "flags": ["--x"], "formula": EVIL,
+    "advice": EVIL, "parameters": {}, "explained": 1.0,
 }  # fmt: skip
 
 
 def batch() -> tuple[list[dict[str, Any]], Summary]:
     """Return a batch of four: right, wrong, not checked, undecided."""
     wrong = named(EVIL, 1, sentence(outcome(DIFFERENCE, AUDIT, BAD_GRAD)), document(outcome(AUDIT, BAD_GRAD)))
-    wrong["diagnosis"] = [{"code": "sum-for-mean", "kind": "convention", "message": EVIL, "flags": ["--x"]}]
+    wrong["diagnosis"] = [DIAGNOSIS]
     wrong["pictures"] = [PICTURE]
     error = {
         "case": "=1+1", "number": 2, "schema": 1, "softgrad": "0", "command": "check", "verdict": "error",
@@ -67,6 +72,11 @@ def test_no_control_sign_gets_into_a_report(form: str) -> None:
     assert text(form).encode()
 
 
+@pytest.mark.parametrize("form", ["junit", "github", "markdown"])
+def test_a_ci_server_is_told_which_bug_it_is(form: str) -> None:
+    assert "sum-for-mean: grad: 128 of 5,120 entries" in text(form).replace("&#58;", ":")
+
+
 def test_the_table_shows_names_as_they_are_and_lists_only_so_many() -> None:
     _, summary = batch()
     shown = render(summary, listed=1).plain
@@ -81,6 +91,19 @@ def test_a_narrow_table_stays_within_its_width() -> None:
     _, summary = batch()
     summary.heads = [Head("short", 0, "fail", "grad: all wrong", margin=3.0)]
     assert all(len(line) <= 60 for line in render(summary, width=60).plain.splitlines()[1:6])
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 300, None])
+def test_what_is_wrong_with_a_case_is_told_whole_beside_it_or_below(width: int | None) -> None:
+    _, summary = batch()
+    message = (
+        "grad: 148 of 8,192 entries (1.81%) are outside what bfloat16 arithmetic can explain; " * 2 + "end"
+    )
+    summary.heads = [Head("short", 0, "fail", message, margin=3.0, code=("all-zero", "clipped"))]
+    lines = render(summary, width=width).plain.splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert f"all-zero and clipped: {message}" in told
+    assert any("short" in line and message in line for line in lines) == (width in (300, None))
 
 
 # JSON.
@@ -280,14 +303,22 @@ def test_the_only_script_is_the_one_that_the_policy_names() -> None:
 
 
 def test_a_failing_case_has_its_heat_map_and_histogram() -> None:
-    figures = re.findall(r"<figure>.*?</figure>", text("html"))
-    assert len(figures) == 2
-    fills = re.findall(r'fill="(#\w{6})"', figures[0])
-    assert len(fills) == 6
-    assert fills[0] == fills[5] == "#ffffff"
-    assert fills[2] == "#000000"
-    assert fills[4] == "#67000d"  # the largest
-    assert "2 from 1e0" in figures[1]
+    where, sizes = re.findall(r"<figure>.*?</figure>", text("html"))
+    shades = dict(re.findall(r'<path fill="(#\w{6})" d="(.*?)"/>', where))
+    assert shades == {"#fd8d3c": "M2 0h1v1h-1z", "#800026": "M1 0h1v1h-1zM2 1h1v1h-1z"}
+    assert re.findall(r">([^<>]+)</text>", sizes) == [
+        "2",
+        "0",
+        "5",
+        "1/2",
+        "1",
+        "4",
+        "16",
+        "64",
+        "256",
+        "17",
+        "1024",
+    ]
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradcheck_cli.outcome import Check, Outcome, Verdict, Worst
+from gradcheck_cli.outcome import Check, Diagnosis, Fact, Outcome, Saved, Verdict, Worst
 from gradcheck_cli.report import numbers
 from gradcheck_cli.report.table import render
 
@@ -83,6 +83,26 @@ def test_the_verdict_and_its_reason_come_first_and_the_verdict_last(
     lines = show(failed, width).splitlines()
     assert lines[0].startswith("FAIL  grad: 128 of 5,120 entries (2.5%) are outside")
     assert lines[-1] == "FAIL  1 of 3 checks failed (grad) in 0.12 s"
+
+
+def test_the_last_line_names_the_bug_for_whom_the_first_has_scrolled_away(failed: Outcome) -> None:
+    bug = Diagnosis("sum-for-mean", "convention", "m", "f", "a", {}, 1.0, flags=("--reduction", "sum"))
+    last = show(replace(failed, diagnosis=(bug,)), 100).splitlines()[-1]
+    assert last == "FAIL  1 of 3 checks failed (grad) in 0.12 s; sum-for-mean (pass --reduction sum)"
+
+
+def test_what_has_no_name_is_answered_with_what_to_do_next(failed: Outcome) -> None:
+    found = replace(failed, facts=(Fact("zeros", "3 of the failing entries got exactly 0"),))
+    assert "advice     see what the failing entries share; softgrad check --save-failure DIR" in show(
+        found, 200
+    )
+    kept = replace(found, saved=Saved("out", 3, "softgrad check ..."))
+    assert "--save-failure" not in show(kept, 200)
+
+
+def test_what_was_handed_in_comes_first_among_the_largest_margins(passed: Outcome) -> None:
+    told = re.findall(r"^largest margins of (\S+)", show(passed, 100, verbose=True), re.MULTILINE)
+    assert told == ["grad", "difference"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -124,6 +124,17 @@ def test_F01_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> No
     assert "is a device" in refused("/dev/zero")
 
 
+def test_a_mistyped_name_is_answered_with_the_one_beside_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "logits.npy", np.zeros((2, 3)))
+    (tmp_path / "dlogits\x1b.npy").touch()
+    assert refused(str(tmp_path / "logit.npy")).endswith(
+        f"no such file (did you mean {tmp_path}/logits.npy?)"
+    )
+    assert "\\x1b" in refused(str(tmp_path / "dlogits_.npy"))
+    assert refused(str(tmp_path / "other.npy")).endswith("other.npy: no such file")
+    assert refused(str(tmp_path / "no" / "x.npy")).endswith(f"(there is no folder {tmp_path}/no)")
+
+
 def test_F04_what_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert "is a folder" in refused(str(tmp_path))
