@@ -45,12 +45,12 @@ class WatchDifference:
         """Enter what exceeds what is on record; no a_j is larger than 1 / S."""
         self._record_largest(seen, quotient, off * np.abs(seen.coefficient) * seen.inverse)
         tally, most = self._tally, float(off.max())
-        if most <= tally.finding.max_rel and not self._among_the_worst(most / self._allowed, seen.start):
+        known = most <= tally.finding.max_rel and most / self._allowed <= tally.finding.max_margin
+        if known and not self._among_the_worst(most / self._allowed, seen.start):
             return
         off = np.where(seen.coefficient == 0.0, 0.0, off)
         most, margins = float(off.max()), off / self._allowed
-        if most > tally.finding.max_rel:
-            tally.add(Finding(max_rel=most, max_margin=most / self._allowed))
+        tally.add(Finding(max_rel=most, max_margin=most / self._allowed))
         for row in np.argsort(-margins, kind="stable"):
             if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
                 break

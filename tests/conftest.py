@@ -15,6 +15,8 @@ import pytest
 
 from gradcheck_cli.check import check
 from gradcheck_cli.choices import LinearSettings
+from gradcheck_cli.engine import Examiner
+from gradcheck_cli.engine import examine as examine_rows
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.linear import linear
 from gradcheck_cli.outcome import Outcome
@@ -45,7 +47,12 @@ def examine(tmp_path: Path) -> Examine:
     """Return what checks arrays as if they came from files: exported tensors by keyword, then settings."""
 
     def run(
-        logits: Any, labels: Any, settings: Mapping[str, Any] | None = None, /, **exported: Any
+        logits: Any,
+        labels: Any,
+        settings: Mapping[str, Any] | None = None,
+        /,
+        examiner: Examiner = examine_rows,
+        **exported: Any,
     ) -> Outcome:
         arrays = {"logits": logits, "labels": labels} | {k.replace("_", "-"): v for k, v in exported.items()}
         scalars = {
@@ -61,7 +68,7 @@ def examine(tmp_path: Path) -> Examine:
                     tensors[role] = opened.enter_context(
                         open_tensor(str(tmp_path / f"{role}.npy"), role=role)
                     )
-            return check(tensors, scalars, Settings(**(settings or {})))
+            return check(tensors, scalars, Settings(**(settings or {})), examiner=examiner)
 
     return run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,21 @@ def test_block_size_and_threads_change_nothing(
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(logits, labels, settings | {"threads": threads}, loss=2.5, **data)
     assert _comparable(again) == _comparable(usual)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_the_margin_of_a_glance_does_not_depend_on_the_pieces(parts: int, examine: Examine) -> None:
+    """A larger relative error in the label's column, whose bound is wider, once hid the margin of others."""
+    rng = np.random.default_rng(3)
+
+    def in_parts(order: engine.Order, _: int) -> engine.Examination:
+        cuts = np.linspace(0, 1 + order.grid.blocks, parts + 1).astype(int)
+        each = [engine.examine_some(order, range(*cut)) for cut in itertools.pairwise(cuts.tolist())]
+        return functools.reduce(lambda one, other: one.merge(other, order.top), each)
+
+    logits, labels = 3.0 * rng.normal(size=(20_000, 5)), rng.integers(0, 5, 20_000)
+    whole = examine(logits, labels)
+    assert examine(logits, labels, examiner=in_parts).checks == whole.checks
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
