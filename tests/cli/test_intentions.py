@@ -116,9 +116,9 @@ def test_swapped_distributions(in_process: Run, tmp_path: Any) -> None:
         ("convensions", "Did you mean: softgrad help conventions ...?"),
         ("help nothing-like-it", "No such command 'nothing-like-it'."),
         ("check logits.npy labels.npy grad.npy", "is named by a flag, as in --grad FILE"),
-        ("check logits.npy labels.npy --gard grad.npy", "'--grad'"),
+        ("check logits.npy labels.npy --gard grad.npy", "--grad"),
         ("--grad grad.npy", "softgrad check LOGITS LABELS --grad ..."),
-        ("--nothing", "No such option '--nothing'"),
+        ("--nothing", "No such option"),
         (
             "check labels.npy logits.npy",
             "the LOGITS come first, with one score for each class, the LABELS second",
