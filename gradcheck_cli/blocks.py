@@ -7,7 +7,6 @@ small, so that what is worked out for each entry stays in a core's cache. A row 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -29,6 +28,7 @@ from gradcheck_cli.numeric.softmax import (
     sums,
 )
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, refuse_masked_targets, undefined
 from gradcheck_cli.tensors import Rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, storage_error
 from gradcheck_cli.numeric.softmax import Sums
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 ACCEPTED = Model.FUSED_LSE

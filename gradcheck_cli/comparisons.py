@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, storage_error
 from gradcheck_cli.numeric.softmax import DEEPEST, Indices, Planes
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 

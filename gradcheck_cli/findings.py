@@ -7,7 +7,7 @@ depend on block size, number of processes or order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from gradcheck_cli.grades import NO_GRADE, Grade, ulp_bins
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 
 Place = Callable[[int], tuple[int, int]]
 """From the position in a flattened comparison to row and column."""

@@ -11,7 +11,6 @@ bounds of many rows are worked out together, or at once by a close look at the t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +31,7 @@ from gradcheck_cli.numeric.softmax import (
     row_sum,
 )
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, refuse_masked_labels, undefined
 from gradcheck_cli.tensors import Rows
 

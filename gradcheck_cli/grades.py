@@ -6,13 +6,14 @@ Everything here merges like the findings it belongs to: counts add, the loosest 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+from gradcheck_cli.records import dataclass
 
 SAMPLE = 1 << 17
 """Entries from which on only every so-manieth row is counted in ulps; the maximum is of every entry."""

@@ -7,7 +7,6 @@ probabilities.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from gradcheck_cli.findings import Sides, Tally, compare
 from gradcheck_cli.grades import ARITHMETIC, tightest
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 LOOSEST = Model.NATIVE_HALF
 """The loosest model that is accepted; of an export that is none of 16 bits it allows what a rounded

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,6 +17,7 @@ from gradcheck_cli.exports import Export, Scalar, identify
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows, Tensor
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gradcheck_cli.blocks import Block, Grid, Room, Seen, work_out
@@ -14,6 +13,7 @@ from gradcheck_cli.losses import RowLoss, RowLosses
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
 from gradcheck_cli.watch_difference import WatchDifference
 from gradcheck_cli.watch_export import WatchExport

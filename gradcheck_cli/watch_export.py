@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.watch_difference import compare_pivots
 

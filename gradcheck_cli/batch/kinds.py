@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gradcheck_cli.choices import LayerSettings, LinearSettings
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.reading import CONTENT, Reading
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings, flag_of
 from gradcheck_cli.visible import visible
 

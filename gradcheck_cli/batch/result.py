@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gradcheck_cli.batch.case import Case
 from gradcheck_cli.batch.kinds import examine
 from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.outcome import Outcome
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.report.document import SCHEMA, document, pictured, softgrad_version
 from gradcheck_cli.report.sentence import sentence
 from gradcheck_cli.report.single import named

@@ -6,12 +6,12 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.exits import ReaderGone, unwritable
 from gradcheck_cli.errors import OutputError
 from gradcheck_cli.outcome import Outcome
+from gradcheck_cli.records import dataclass
 
 if TYPE_CHECKING:
     from rich.text import Text

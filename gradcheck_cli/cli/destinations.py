@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from gradcheck_cli.errors import OutputError, UsageError
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.visible import visible
 
 FORMATS = ("json", "jsonl", "junit", "github", "markdown", "csv", "html")
@@ -90,6 +89,8 @@ def _is_plain(path: str) -> bool:
 
 
 def _temporary(path: str) -> tuple[int, str]:
+    import tempfile  # noqa: PLC0415 - start-up
+
     folder = Path(path).resolve().parent
     _sweep(folder)
     return tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX, dir=folder)

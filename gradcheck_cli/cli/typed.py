@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from gradcheck_cli.cli.console import Manner
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.reading import Reading
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import flag_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from gradcheck_cli.numeric import cross_entropy, linear
 from gradcheck_cli.numeric.difference import AUDIT_STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import row_sum
+from gradcheck_cli.records import dataclass
 
 _MOVED_LOGITS = 1 << 21  # put through brute-force differences at most, but one entry and one block at least
 _ENTRIES = 8

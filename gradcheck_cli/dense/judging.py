@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.self_checks import Chain, Difference, Invariants
 from gradcheck_cli.walks import Task
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import Planes
+from gradcheck_cli.records import dataclass
 
 _KEPT = 1 << 25
 """Numbers that are kept rather than worked out for every group of inputs: 256 MiB."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.walks import Walk
 
 WORK = 1 << 31

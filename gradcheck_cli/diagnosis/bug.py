@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 DEFECT, CONVENTION, ROUNDING = "defect", "convention", "rounding"
 

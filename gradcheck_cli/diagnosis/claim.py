@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis
+from gradcheck_cli.records import dataclass
 
 
 @dataclass(frozen=True)

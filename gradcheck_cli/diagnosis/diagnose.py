@@ -6,7 +6,7 @@ sample -> hypotheses that explain it -> one walk over every entry -> names and f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.exports import Scalar, identify
 from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.problem import pose
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings, flag_of
 from gradcheck_cli.tensors import Tensor
 

@@ -8,7 +8,6 @@ not empty. Nothing is averaged, so one entry that does not fit is enough to refu
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.view import View
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 HAIR = 1e-12

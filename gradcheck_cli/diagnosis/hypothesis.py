@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.slack import Prediction, least
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,6 +17,7 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.view import Rows
 from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT16, Floats
 from gradcheck_cli.numeric.softmax import Link
+from gradcheck_cli.records import dataclass
 
 Change = Callable[[Recipe], Recipe]
 

@@ -8,7 +8,6 @@ looked at entry by entry.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +21,7 @@ from gradcheck_cli.diagnosis.view import Sight
 from gradcheck_cli.diagnosis.weights import Line
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 _HAIR = 2.0**-45  # more than what a quotient and two products round, relative to the larger side

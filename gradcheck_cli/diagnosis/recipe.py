@@ -9,7 +9,7 @@ The right recipe of n rows, in the notation of ``numeric``:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +22,7 @@ from gradcheck_cli.numeric import cross_entropy
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Link
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.tensors import Rows
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.view import Rows, View
+from gradcheck_cli.records import dataclass
 
 _ENTRIES = 1 << 17  # of all views
 _SHARE = 64  # entries of the problem to one that is looked at, if there are very many

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from gradcheck_cli.diagnosis.hypothesis import apply
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.slack import Prediction
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 _ROWS, _ENTRIES = 2, 1 << 13  # that hypotheses are tried on first

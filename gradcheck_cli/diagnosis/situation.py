@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from gradcheck_cli.exports import Export
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Rows
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from gradcheck_cli.exports import rounding
 from gradcheck_cli.numeric.half import NATIVE_CAP
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 
 _SMALLEST = math.exp(-700.0)  # probability
 _PLANES = ("a", "got", "plane", "size")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +16,7 @@ from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.screen import Candidates, Changes, Screen
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.diagnosis.view import View
+from gradcheck_cli.records import dataclass
 
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
 _BETTER = 0.5  # of the failing entries' error must go

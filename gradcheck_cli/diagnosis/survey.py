@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import ExactSum
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19

@@ -7,7 +7,7 @@ sharply that no more than a few in ten thousand others would do as well.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.problem import Problem
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.workers import Counter, FailedPiece, spread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.weights import Places
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 _ARRAYS = ("counted", "got", "right", "allowed", "own_a", "pivot")

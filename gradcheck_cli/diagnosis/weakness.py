@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from gradcheck_cli.blocks import Grid, Room, work_out
 from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
 from gradcheck_cli.numeric.softmax import Sums
 from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows
 
 _LOOK, _RUNS = 1 << 13, 4  # entries looked at for what costs a softmax, and runs of rows they lie in

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from gradcheck_cli.blocks import Tile
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
 Places = list[int] | slice | Indices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from gradcheck_cli.numeric import accuracy, layer, methods, slack, stencil
 from gradcheck_cli.numeric.methods import Method
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import row_sum
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.stencils import signs
 from gradcheck_cli.walks import Walk
 

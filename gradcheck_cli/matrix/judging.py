@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from gradcheck_cli.numeric.jacobian import Leeway, SoftmaxRow
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import DEEPEST
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.walks import Walk
 
 STEP = methods.AUTO["central"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from gradcheck_cli.numeric.cross_entropy import Point
 from gradcheck_cli.numeric.precision import Floats, Precision
 from gradcheck_cli.numeric.softmax import Indices, Planes
+from gradcheck_cli.records import dataclass
 
 DEPTH_OF_ZERO = 800.0
 """Depth beyond which a probability is 0 in float64, and with it whatever is multiplied by the depth."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Link, Planes, Sums, row_sum
+from gradcheck_cli.records import dataclass
 
 
 @dataclass(frozen=True, eq=False)

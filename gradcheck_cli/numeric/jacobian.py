@@ -20,7 +20,6 @@ E cancel on paper, and (1 + a E+)(1 + a E-) = 1 + a (1 - a)(E+ + E-) because E+ 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,6 +31,7 @@ from gradcheck_cli.numeric.half import native_exponent
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.softmax import Indices, Link, Sums, exponentials, shift, sums
+from gradcheck_cli.records import dataclass
 
 SECOND_STEP = 2.0**-26
 """Step of the second differences; their truncation, h^2/3 of an entry, is below rounding."""

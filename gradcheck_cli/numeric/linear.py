@@ -17,7 +17,6 @@ A z-loss adds zeta to s Q, and what is left out of its square is z t^2 / 2, belo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from gradcheck_cli.numeric.difference import AUDIT_STEP, STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision
 from gradcheck_cli.numeric.ruler import FIFTH_DERIVATIVE_MAX
 from gradcheck_cli.numeric.softmax import Planes
+from gradcheck_cli.records import dataclass
 
 CACHED = 1 << 16
 """Entries of a plane that stays in a core's second-level cache."""

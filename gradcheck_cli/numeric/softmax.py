@@ -6,12 +6,11 @@ probabilities are the exponentials over their total.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 Indices = NDArray[np.int64]
 Extent = tuple[Floats, Floats]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from gradcheck_cli.layer.blocks import LayerRoom, LayerTile, room_of, work_out
 from gradcheck_cli.layer.bounds import Bounds
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.tensors import Rows
 

@@ -6,7 +6,6 @@ dE/dW = x^T G        dE/db = sum G        dE/dx = G W^T
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from gradcheck_cli.diagnosis.summed.suspects import Layer, Made
 from gradcheck_cli.exports import rounding
 from gradcheck_cli.judging import stored
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 _SAMPLED = 16  # inputs whose sums are looked at first
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.exports import Export
 from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.records import dataclass
 
 _PASSED_ON = frozenset({
     "upstream-ignored", "upstream-first-row-only", "upstream-applied-twice", "weights-applied-twice",
