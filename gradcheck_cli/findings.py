@@ -268,10 +268,10 @@ class ExactSum:
         fraction, exponent = np.frexp(values)
         mantissa = np.ldexp(fraction, 53).astype(np.int64)
         counters: dict[int, int] = {}
-        for each in np.unique(exponent[mantissa != 0]):
+        for each in sorted(set(exponent[mantissa != 0].tolist())):  # np.unique imports numpy.ma
             chosen = mantissa[exponent == each]
             high, low = chosen >> 26, chosen & ((1 << 26) - 1)
-            counters[int(each)] = (int(high.sum()) << 26) + int(low.sum())
+            counters[each] = (int(high.sum()) << 26) + int(low.sum())
         return cls(counters)
 
     def merge(self, other: ExactSum) -> ExactSum:

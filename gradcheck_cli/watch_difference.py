@@ -80,14 +80,18 @@ class WatchDifference:
         inverse, factor = float(seen.inverse[row]), float(seen.coefficient[row])
         exact = inverse * (2.0 * difference.STEP)
         errors = np.abs(quotient[row] - exact) / exact  # the same bits as the row's own
-        columns = np.argsort(-errors, kind="stable")[: self._tally.top]
         entries = []
-        for column in columns[errors[columns] > 0.0]:
-            w, relative = float(seen.w[row, column]), float(errors[column])
+        for _ in range(min(self._tally.top, len(errors))):
+            column = int(errors.argmax())  # the first of those that tie
+            relative = float(errors[column])
+            if not relative > 0.0:
+                break
+            errors[column] = -1.0
+            w = float(seen.w[row, column])
             right = w * inverse * factor
             got = float(quotient[row, column]) * w * (factor * (0.5 / difference.STEP))
             numbers = (relative * abs(right), self._allowed * abs(right), relative / self._allowed)
-            entries.append(Entry(seen.start + row, int(column), got, right, *numbers))
+            entries.append(Entry(seen.start + row, column, got, right, *numbers))
         return tuple(entries)
 
     def settle(self, seen: Seen) -> None:

@@ -159,7 +159,7 @@ class WatchExport:
     def _settle(self, seen: Seen, chosen: Indices, own: Floats, right: Floats) -> None:
         """Compare in full what may change the result; bounds are worked out for the rows concerned alone."""
         doubtful = chosen[self._remarkable(seen, own, right)[chosen]]
-        rows = np.unique(np.concatenate([doubtful, *(each[0] for each in self._open)]))
+        rows = _without_repeats(np.concatenate([doubtful, *(each[0] for each in self._open)]))
         if self._export.logits is not None or not surely_clear(seen.at, self._export):
             rows = np.arange(len(own))
         ladder = Ladder(seen.at.part(rows), self._export)
@@ -212,6 +212,12 @@ class WatchExport:
         _grade(finding, error, self._tally, spread)
         self._tally.add(finding)
         return len(rows)
+
+
+def _without_repeats(numbers: Indices) -> Indices:
+    """Return numbers in order, each once; np.unique imports numpy.ma, which takes longer than many a check."""
+    ordered = np.sort(numbers)
+    return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
 def _grade(finding: Finding, error: Floats, tally: Tally, spread: Callable[[Model], Floats]) -> None:

@@ -65,7 +65,8 @@ class View:
         labels = [(self.pivot + offset) % classes for offset in (-1, 0, 1)]
         if not self.situation.problem.soft:
             labels += [np.clip(self.recipe.labels_beside(each), 0, classes - 1) for each in (-1, 1)]
-        chosen = np.unique(np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends]))
+        some = np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends])
+        chosen = np.array(sorted(set(some.tolist())))  # np.unique imports numpy.ma
         return replace(self, columns=chosen)
 
     def picked(self, places: Places) -> View:

@@ -127,7 +127,10 @@ def test_swapped_distributions(in_process: Run, tmp_path: Any) -> None:
         ("merge", "as in: softgrad merge shard-*.jsonl"),
         ("batch", "as in: softgrad batch dumps/"),
         ("inspect", "as in: softgrad inspect "),
-        ("linear linear_inputs.npy", "no LABELS are given; write softgrad linear INPUTS LABELS --weight FILE"),
+        (
+            "linear linear_inputs.npy",
+            "no LABELS are given; write softgrad linear INPUTS LABELS --weight FILE",
+        ),
         ("check logits.npy labels.npy --grad", "Option '--grad' requires an argument: --grad FILE"),
         ("check logits.npy labels.npy --reduction avg", "softgrad help conventions has the names"),
         (
