@@ -103,8 +103,9 @@ class WatchExport:
         self, seen: Glimpse, quotient: Floats, right: Floats, rows: Indices, limits: _Limits
     ) -> bool:
         """Keep the entries that may change the result, unless there are too many to look at one by one."""
-        quotient, w = quotient[rows], seen.w[rows]
-        middle, reach = right[rows, None], np.abs(right[rows, None])
+        rows, chosen = _cut(rows)
+        quotient, w = quotient[chosen], seen.w[chosen]
+        middle, reach = right[chosen, None], np.abs(right[chosen, None])
         fine = quotient <= middle + limits.strict * reach
         fine &= quotient >= middle - limits.strict * reach
         above, below = (each.reduce(quotient, axis=1, keepdims=True) for each in (np.fmax, np.fmin))
@@ -214,8 +215,16 @@ class WatchExport:
         return len(rows)
 
 
+def _cut(rows: Indices) -> tuple[Indices, slice | Indices]:
+    """Return rows, and what chooses them: a slice where they lie close together, for that copies nothing."""
+    first, stop = int(rows[0]), int(rows[-1]) + 1
+    if stop - first <= 2 * len(rows):
+        return np.arange(first, stop), slice(first, stop)
+    return rows, rows
+
+
 def _without_repeats(numbers: Indices) -> Indices:
-    """Return numbers in order, each once; np.unique imports numpy.ma, which takes longer than many a check."""
+    """Return numbers in order, each once; np.unique imports numpy.ma, which takes longer than a check."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
