@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.comparisons import Tolerance
+from gradcheck_cli.blocks import Grid
+from gradcheck_cli.comparisons import Exported, Tolerance
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Finding
 from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
-from gradcheck_cli.problem import Problem
+from gradcheck_cli.problem import PLANES, Problem
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import Tensor
-from gradcheck_cli.walks import Total
+from gradcheck_cli.walks import Task, Total
 from gradcheck_cli.workers import processors
 
 if TYPE_CHECKING:
@@ -106,7 +107,13 @@ def saved(judged: Judged, folder: str | None) -> Saved | None:
 
 
 def pictured(judged: Judged) -> tuple[Picture, ...]:
-    """Return where the exports fail, and how large their errors are."""
-    from gradcheck_cli.pictures import pictures  # noqa: PLC0415 - only for who looks
+    """Return where the exports of the logits' shape fail, and how large their errors are."""
+    from gradcheck_cli.engine import Order  # noqa: PLC0415 - only for who looks
+    from gradcheck_cli.pictures import pictures  # noqa: PLC0415
 
-    return pictures(judged.problem, judged.tolerance, judged.findings, judged.failed)
+    problem = judged.problem
+    planes = [each for each in problem.exports if each.name in PLANES]
+    again = tuple(Exported(each, judged.tolerance) for each in planes if each.name in judged.failed)
+    order = Order(Task(problem, again, None, Grid.of(problem)), 0, 0, glance=False)
+    shapes = dict.fromkeys((each.name for each in planes), (problem.rows, problem.classes))
+    return pictures(shapes, judged.findings, judged.failed, [order] if again else [])

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradcheck_cli.grades import NO_GRADE, Grade, ulp_bins
 from gradcheck_cli.numeric.models import Model
@@ -20,6 +21,9 @@ from gradcheck_cli.records import dataclass
 
 Place = Callable[[int], tuple[int, int]]
 """From the position in a flattened comparison to row and column."""
+
+Mark = Callable[[Place, NDArray[np.bool_]], None]
+"""Takes where the entries of a comparison are, and which of them fail."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Look:
     grid: Precision | None
     top: int
     bar: float = 0.0
+    mark: Mark | None = None
 
 
 def compare(sides: Sides, look: Look, error: Floats, work: Floats) -> Finding:
@@ -132,6 +137,8 @@ def compare(sides: Sides, look: Look, error: Floats, work: Floats) -> Finding:
         _settle_margin(sides, error, work)
         margin = float(work.max())
     failing = 0 if margin <= 1.0 else int(np.count_nonzero(~(work <= 1.0)))
+    if failing and look.mark is not None:
+        look.mark(look.place, ~(work <= 1.0))
     worst = _worst(sides, error, work, look) if margin >= look.bar else ()
     return Finding(error.size, failing, max_abs, max_rel, max_ulp, margin, worst)
 
@@ -191,11 +198,12 @@ A_HAIR_LESS = 1.0 - 2.0**-48
 class Tally:
     """The finding of one process as it grows, and what is already known to be unremarkable."""
 
-    def __init__(self, grid: Precision | None, top: int, stride: int = 1) -> None:
+    def __init__(self, grid: Precision | None, top: int, stride: int = 1, mark: Mark | None = None) -> None:
         self.finding = Finding()
         self.grid = grid
         self.top = top
         self._stride = stride  # one row in so many is counted in ulps
+        self._mark = mark
 
     def add(self, finding: Finding) -> None:
         """Merge what some entries show."""
@@ -237,7 +245,7 @@ class Tally:
 
     def look(self, place: Place) -> Look:
         """Return how to compare entries at a place."""
-        return Look(place, self.grid, self.top, self.finding.bar(self.top))
+        return Look(place, self.grid, self.top, self.finding.bar(self.top), self._mark)
 
     def pass_over(self, entries: int) -> None:
         """Count entries that change nothing else."""
@@ -248,49 +256,3 @@ class Tally:
         margin = min(self.finding.bar(self.top), 1.0, self.finding.max_margin)
         ulps = np.inf if self.grid is None else self.finding.max_ulp or 0.0
         return margin, self.finding.max_rel, ulps
-
-
-@dataclass(frozen=True, eq=False)
-class ExactSum:
-    """A sum of float64 numbers without rounding, so that it does not depend on the order.
-
-    Each number is an integer mantissa of 53 bits times a power of two; the mantissas are summed as
-    integers, one counter for each exponent.
-    """
-
-    counters: dict[int, int]  # exponent -> integer sum of mantissas
-
-    @classmethod
-    def of(cls, values: Floats) -> ExactSum:
-        """Return the exact sum of a (n,) block of finite numbers."""
-        if not np.isfinite(values).all():
-            raise ValueError("only finite numbers have an exact sum")
-        fraction, exponent = np.frexp(values)
-        mantissa = np.ldexp(fraction, 53).astype(np.int64)
-        counters: dict[int, int] = {}
-        for each in sorted(set(exponent[mantissa != 0].tolist())):  # np.unique imports numpy.ma
-            chosen = mantissa[exponent == each]
-            high, low = chosen >> 26, chosen & ((1 << 26) - 1)
-            counters[each] = (int(high.sum()) << 26) + int(low.sum())
-        return cls(counters)
-
-    def merge(self, other: ExactSum) -> ExactSum:
-        """Return the sum of both."""
-        counters = dict(self.counters)
-        for exponent, total in other.counters.items():
-            counters[exponent] = counters.get(exponent, 0) + total
-        return ExactSum(counters)
-
-    def value(self) -> float:
-        """Return the sum, rounded once."""
-        lowest = min(self.counters, default=0)
-        total = sum(count << (exponent - lowest) for exponent, count in self.counters.items())
-        return _scaled(total, lowest - 53)
-
-
-def _scaled(integer: int, exponent: int) -> float:
-    """Return integer * 2^exponent, correctly rounded (Python's integer division is)."""
-    try:
-        return float(integer << exponent) if exponent >= 0 else integer / (1 << -exponent)
-    except OverflowError:
-        return float("inf") if integer > 0 else -float("inf")

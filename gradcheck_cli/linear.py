@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gradcheck_cli.account import inputs
@@ -18,10 +19,10 @@ from gradcheck_cli.dense.judging import LinearOrder, LinearTask, comparisons_for
 from gradcheck_cli.dense.problem import LinearProblem, posed
 from gradcheck_cli.dense.rows import Stretches
 from gradcheck_cli.dense.weights import WeightOrder, sampled
-from gradcheck_cli.engine import Progress, examine, silent
+from gradcheck_cli.engine import Job, Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Picture, Verdict
 from gradcheck_cli.tensors import Rows, Tensor
 from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
@@ -35,6 +36,8 @@ def linear(
     scalars: Mapping[str, Scalar],
     settings: LinearSettings,
     progress: Progress = silent,
+    *,
+    drawn: bool = False,
 ) -> Outcome:
     """Return what checking the gradients of a linear layer against the truth shows.
 
@@ -49,6 +52,8 @@ def linear(
         The layer, the loss convention and how to judge.
     progress
         Shows how far it is; silent by default.
+    drawn
+        Whether somebody wants to see where the errors are.
 
     Raises
     ------
@@ -75,7 +80,26 @@ def linear(
             warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem)),
             diagnosis=diagnosis,
             facts=facts,
+            pictures=_pictured(problem, found, checks, settings) if drawn else (),
         )
+
+
+def _pictured(
+    problem: LinearProblem, found: Mapping[str, Finding], checks: Sequence[Check], settings: LinearSettings
+) -> tuple[Picture, ...]:
+    """Return where the exports fail, and how large their errors are."""
+    from gradcheck_cli.pictures import pictures  # noqa: PLC0415 - only for who looks
+
+    wide, features, rows = problem.classes, problem.features, problem.rows
+    every = {"logits": (rows, wide), "grad": (rows, wide), "grad-inputs": (rows, features)}
+    every |= {"grad-weight": (features, wide), "grad-bias": (1, wide)}
+    shapes = {each.name: every[each.name] for each in problem.exports}
+    failed = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
+    of_rows, of_weight = _orders(problem, frozenset(), settings, silent)
+    again = tuple(each for each in of_rows.task.comparisons if each.name in failed)
+    jobs: list[Job] = [replace(of_rows, task=replace(of_rows.task, comparisons=again))] if again else []
+    jobs += [replace(of_weight, directions=None)] if {"grad-weight", "grad-bias"} & set(failed) else []
+    return pictures(shapes, found, failed, jobs)
 
 
 def _sums(problem: LinearProblem) -> dict[str, tuple[int, str]]:
@@ -101,24 +125,30 @@ def _diagnosed(
     return diagnosed(problem, settings, failed, found)
 
 
-def _examined(
+def _orders(
     problem: LinearProblem, differenced: frozenset[int], settings: LinearSettings, progress: Progress
-) -> dict[str, Finding]:
-    """Return the findings on the rows of the examples, and on those of the weight."""
-    tolerance = Tolerance.asked(settings.rtol, settings.atol)
-    head, processes = problem.head, settings.threads or processors()
-    comparisons = comparisons_for(problem, tolerance)
-    task = LinearTask(head, comparisons, None, Grid.of(head).single)
+) -> tuple[LinearOrder, WeightOrder]:
+    """Return what is done to the rows of the examples, and to those of the weight."""
+    tolerance, head = Tolerance.asked(settings.rtol, settings.atol), problem.head
+    task = LinearTask(head, comparisons_for(problem, tolerance), None, Grid.of(head).single)
     of_rows = LinearOrder(task, settings.top, settings.seed, progress, features=problem.features)
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
     stretches = Stretches(problem, summed if tolerance is None else ())
     directions = Directions.drawn(problem, settings.seed) if len(differenced) < problem.features else None
-    of_weight = WeightOrder(
+    return of_rows, WeightOrder(
         problem, stretches, differenced, directions, tolerance, settings.top, settings.seed, progress
     )
+
+
+def _examined(
+    problem: LinearProblem, differenced: frozenset[int], settings: LinearSettings, progress: Progress
+) -> dict[str, Finding]:
+    """Return the findings on the rows of the examples, and on those of the weight."""
+    of_rows, of_weight = _orders(problem, differenced, settings, progress)
+    processes = settings.threads or processors()
     found = examine(of_rows, processes).findings | examine(of_weight, processes).findings
-    if directions is not None:
-        found["directions"] = directions.compared(problem, stretches, settings.top)
+    if of_weight.directions is not None:
+        found["directions"] = of_weight.directions.compared(problem, of_weight.stretches, settings.top)
     return found
 
 

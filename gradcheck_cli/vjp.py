@@ -17,7 +17,7 @@ from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
 from gradcheck_cli.layer.problem import LayerProblem, pose
 from gradcheck_cli.numeric.methods import Method
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Verdict
+from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Picture, Verdict
 from gradcheck_cli.settings import step_of
 from gradcheck_cli.stencils import words_of
 from gradcheck_cli.tensors import Tensor
@@ -30,7 +30,13 @@ LEAST_KEPT = 8
 _SAMPLE = "seeded sample"
 
 
-def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progress = silent) -> Outcome:
+def vjp(
+    tensors: Mapping[str, Tensor],
+    settings: LayerSettings,
+    progress: Progress = silent,
+    *,
+    drawn: bool = False,
+) -> Outcome:
     """Return what checking the backward of a softmax layer against the truth shows.
 
     Parameters
@@ -41,6 +47,8 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
         Which layer it is and how to judge.
     progress
         Shows how far it is; silent by default.
+    drawn
+        Whether somebody wants to see where the errors are.
 
     Raises
     ------
@@ -68,7 +76,19 @@ def vjp(tensors: Mapping[str, Tensor], settings: LayerSettings, progress: Progre
         warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
         diagnosis=diagnosis,
         facts=facts,
+        pictures=_pictured(order, examination, checks) if drawn else (),
     )
+
+
+def _pictured(order: LayerOrder, examination: Examination, checks: Sequence[Check]) -> tuple[Picture, ...]:
+    """Return where the exports fail, and how large their errors are."""
+    from gradcheck_cli.pictures import pictures  # noqa: PLC0415 - only for who looks
+
+    problem = order.problem
+    failed = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
+    again = replace(order, comparisons=tuple(each for each in order.comparisons if each.name in failed))
+    shapes = dict.fromkeys((each.name for each in problem.exports), (problem.rows, problem.classes))
+    return pictures(shapes, examination.findings, failed, [again] if failed else [])
 
 
 def _diagnosed(

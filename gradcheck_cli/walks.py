@@ -7,9 +7,10 @@ from typing import Protocol
 
 from gradcheck_cli.blocks import Block, Grid, Room, Seen, work_out
 from gradcheck_cli.comparisons import Comparison, Exported
-from gradcheck_cli.findings import ExactSum, Tally
+from gradcheck_cli.findings import Tally
 from gradcheck_cli.glance import Glance, Watch
 from gradcheck_cli.losses import RowLoss, RowLosses
+from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.problem import Problem

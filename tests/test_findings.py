@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gradcheck_cli.findings import ExactSum, Finding, Look, Sides, compare
+from gradcheck_cli.findings import Finding, Look, Sides, compare
+from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.precision import FLOAT32
 
 

@@ -73,10 +73,9 @@ def _vjp(
 ) -> Outcome:
     from gradcheck_cli.vjp import vjp  # noqa: PLC0415 - start-up
 
-    del drawn  # it has none
     if scalars:  # none of its roles can be a number
         raise UsageError(f"vjp takes no number for {', '.join(scalars)}")
-    return vjp(tensors, settings)
+    return vjp(tensors, settings, drawn=drawn)
 
 
 def _linear(
@@ -84,8 +83,7 @@ def _linear(
 ) -> Outcome:
     from gradcheck_cli.linear import linear  # noqa: PLC0415 - start-up
 
-    del drawn  # it has none
-    return linear(tensors, scalars, settings)
+    return linear(tensors, scalars, settings, drawn=drawn)
 
 
 KINDS: dict[str, Kind] = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.choices import LinearSettings
-from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.console import looked_at, show
 from gradcheck_cli.cli.options import (
     FORMATS,
     GroupedCommand,
@@ -107,13 +107,15 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "linear", files, typed) as reports:
-        outcome = _checked(files, LinearSettings(**typed), reading)
+        drawn = looked_at(manner) or form == "html" or reports.pictured
+        outcome = _checked(files, LinearSettings(**typed), reading, drawn=drawn)
         reports.write(outcome)
-    show(outcome, manner)
+    failed = looked_at(manner) and outcome.verdict == "fail"
+    show(outcome if failed or form == "html" else replace(outcome, pictures=()), manner)
     return outcome.exit_code
 
 
-def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading) -> Outcome:
+def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading, *, drawn: bool) -> Outcome:
     """Open the files and check them; numpy is imported from here on.
 
     The work is spread over processes, and a matrix product that is spread over threads in each of them is
@@ -138,5 +140,5 @@ def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading) 
         named = {role: text for role, text in files.items() if role not in scalars}
         tensors = opened_as(named, roles, reading, opened)
         refuse_idle(vars(settings), judged=any(role in tensors for role in JUDGED))
-        outcome = examine(tensors, scalars, settings, bar)
+        outcome = examine(tensors, scalars, settings, bar, drawn=drawn)
     return replace(outcome, settings=outcome.settings | reading.in_force())

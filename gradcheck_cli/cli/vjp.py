@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.choices import LayerSettings
-from gradcheck_cli.cli.console import show
+from gradcheck_cli.cli.console import looked_at, show
 from gradcheck_cli.cli.options import (
     FORMATS,
     GroupedCommand,
@@ -92,13 +92,15 @@ def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "vjp", files, typed) as reports:
-        outcome = _checked(files, LayerSettings(**typed), reading)
+        drawn = looked_at(manner) or form == "html" or reports.pictured
+        outcome = _checked(files, LayerSettings(**typed), reading, drawn=drawn)
         reports.write(outcome)
-    show(outcome, manner)
+    failed = looked_at(manner) and outcome.verdict == "fail"
+    show(outcome if failed or form == "html" else replace(outcome, pictures=()), manner)
     return outcome.exit_code
 
 
-def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading) -> Outcome:
+def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading, *, drawn: bool) -> Outcome:
     """Open the files and check them; numpy is imported from here on."""
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.vjp import vjp as examine  # noqa: PLC0415
@@ -106,5 +108,5 @@ def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading) -
     with contextlib.ExitStack() as opened:
         tensors = opened_as(files, _roles(log=settings.log), reading, opened)
         refuse_idle(vars(settings), judged=any(role in tensors for role in JUDGED))
-        outcome = examine(tensors, settings, bar)
+        outcome = examine(tensors, settings, bar, drawn=drawn)
     return replace(outcome, settings=outcome.settings | reading.in_force())

@@ -17,7 +17,7 @@ from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
 from gradcheck_cli.diagnosis.view import Sight, sights_of
 from gradcheck_cli.exports import rounding
-from gradcheck_cli.findings import ExactSum
+from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
 

@@ -18,7 +18,7 @@ from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, ZERO, Count
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.findings import ExactSum
+from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 

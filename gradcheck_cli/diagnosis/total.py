@@ -27,8 +27,8 @@ from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.exports import Export, Scalar
-from gradcheck_cli.findings import ExactSum
 from gradcheck_cli.numeric.accuracy import any_order
+from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.problem import Problem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -16,10 +17,14 @@ from rich.text import Text
 
 from gradcheck_cli import pictures as drawing
 from gradcheck_cli.check import check
+from gradcheck_cli.choices import LayerSettings, LinearSettings
+from gradcheck_cli.linear import linear
 from gradcheck_cli.outcome import Outcome, Picture
 from gradcheck_cli.report.picture import Palette, heat_map, histogram
 from gradcheck_cli.settings import Settings
+from gradcheck_cli.tensors import Tensor
 from gradcheck_cli.tensors.arrays import tensor_of
+from gradcheck_cli.vjp import vjp
 from tests.cli.conftest import SAMPLES, Run, command
 
 RNG = np.random.default_rng(5)
@@ -27,12 +32,12 @@ SHAPES = [(5, 3), (512, 16), (9000, 7), (4, 70_000), (100, 131)]
 
 
 def _outcome(arrays: Mapping[str, Any], **settings: Any) -> Outcome:
-    tensors = {role: tensor_of(each, role) for role, each in arrays.items()}
-    try:
-        return check(tensors, {}, Settings(threads=1, **settings), drawn=True)
-    finally:
-        for each in tensors.values():
-            each.close()
+    with contextlib.ExitStack() as opened:
+        return check(_opened(arrays, opened), {}, Settings(threads=1, **settings), drawn=True)
+
+
+def _opened(arrays: Mapping[str, Any], opened: contextlib.ExitStack) -> dict[str, Tensor]:
+    return {role: opened.enter_context(tensor_of(each, role)) for role, each in arrays.items()}
 
 
 def _case(rows: int, classes: int) -> dict[str, Any]:
@@ -254,3 +259,54 @@ def test_nothing_to_draw_is_said(in_process: Run, words: tuple[str, ...]) -> Non
     done = in_process(*WRONG[:3], *words, cwd=SAMPLES)
     assert done.returncode == 2
     assert f"{words[0]} has no effect without" in done.stderr
+
+
+def _drawn(outcome: Any, name: str) -> Any:
+    (found,) = [each for each in outcome.pictures if each.name == name]
+    assert sum(map(sum, found.failing)) == next(c.failing for c in outcome.checks if c.name == name)
+    return np.array(found.failing)
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (300, 130)], ids=str)
+def test_a_layer_is_drawn_like_a_loss(shape: tuple[int, int]) -> None:
+    z, t = RNG.normal(size=(2, *shape))
+    a = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    grad, where = _spoilt((t - (t * a).sum(axis=1, keepdims=True)) * a)
+    arrays = {"logits": z, "upstream": t, "grad": grad, "probs": a}
+    with contextlib.ExitStack() as opened:
+        tensors = _opened(arrays, opened)
+        outcome = vjp(tensors, LayerSettings(), drawn=True)
+        assert vjp(tensors, LayerSettings()).pictures == ()
+    assert np.array_equal(_drawn(outcome, "grad"), _parts(where))
+    assert [each.failing for each in outcome.pictures if each.name == "probs"] == [()]
+
+
+@pytest.mark.parametrize("spoilt", ["logits", "grad", "grad-inputs", "grad-weight", "grad-bias"])
+def test_every_export_of_a_linear_layer_is_drawn(spoilt: str) -> None:
+    n, features, classes = 70, 21, 9
+    x, weight, y = (
+        RNG.normal(size=(n, features)),
+        RNG.normal(size=(features, classes)),
+        np.arange(n) % classes,
+    )
+    z = x @ weight
+    a = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    grad = (a - np.eye(classes)[y]) / n
+    right = {"logits": z, "grad": grad, "grad-inputs": grad @ weight.T}
+    right |= {"grad-weight": x.T @ grad, "grad-bias": grad.sum(axis=0)}
+    wrong, where = _spoilt(np.atleast_2d(right[spoilt]))
+    right[spoilt] = wrong.reshape(right[spoilt].shape)
+    with contextlib.ExitStack() as opened:
+        tensors = _opened({"inputs": x, "labels": y, "weight": weight, **right}, opened)
+        outcome = linear(tensors, {}, LinearSettings(), drawn=True)
+    assert np.array_equal(_drawn(outcome, spoilt), _parts(where))
+    assert {each.name for each in outcome.pictures if each.failing} == {spoilt}
+
+
+def test_a_page_about_a_layer_has_its_pictures(in_process: Run, tmp_path: Path) -> None:
+    files = ["linear_inputs.npy", "linear_labels.npy", "--weight", "linear_weight.npy"]
+    files += ["--bias", "linear_bias.npy", "--grad-weight", "wrong_linear_grad_weight.npy"]
+    done = in_process("linear", *files, "--report", f"html={tmp_path / 'page.html'}", cwd=SAMPLES)
+    assert done.returncode == 1
+    assert "where grad-weight fails" not in done.stdout
+    assert "<svg" in (tmp_path / "page.html").read_text(encoding="utf-8")
