@@ -190,6 +190,15 @@ class Picture:
     failing: tuple[tuple[int, ...], ...]  # failing entries of each part: rows down, classes across
     octaves: tuple[tuple[int | None, int], ...]  # entries whose error is up to 2^n ulps; None: no error
 
+    @property
+    def axes(self) -> str:
+        """What lies which way: of a linear layer's gradients the inputs' features may be one of them."""
+        features = {
+            "grad-weight": "features down, classes across",
+            "grad-inputs": "rows down, features across",
+        }
+        return features.get(self.name, "rows down, classes across")
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -43,7 +43,7 @@ def heat_map(picture: Picture) -> str:
         f"{shapes}</g>"
         f'<path class="frame" d="M{_LEFT} 1h{_WIDTH - _LEFT - 2}v{_HEIGHT - _BELOW - 2}H{_LEFT}z"/>'
     )
-    caption = f"where {name} fails: share of each part, rows down, classes across"
+    caption = f"where {name} fails: share of each part, {picture.axes}"
     return _figure(plane + _axes(picture), caption, _legend(parts))
 
 

@@ -60,7 +60,7 @@ def heat_map(picture: Picture, palette: Palette) -> list[Text]:
     part = f"{_percent(least)} to {_percent(worst)} of a marked part fails" if least < worst else ""
     told = part or f"{_percent(worst)} of each marked part fails"
     return [
-        Text(f"where {picture.name} fails: rows down, classes across", style=HEADING),
+        Text(f"where {picture.name} fails: {picture.axes}", style=HEADING),
         *lines,
         Text(" " * (label + 2) + across, style=ASIDE),
         Text(" " * (label + 2) + told, style=ASIDE),

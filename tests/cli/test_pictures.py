@@ -309,4 +309,5 @@ def test_a_page_about_a_layer_has_its_pictures(in_process: Run, tmp_path: Path) 
     done = in_process("linear", *files, "--report", f"html={tmp_path / 'page.html'}", cwd=SAMPLES)
     assert done.returncode == 1
     assert "where grad-weight fails" not in done.stdout
-    assert "<svg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "where grad-weight fails: share of each part, features down, classes across" in page
