@@ -134,11 +134,15 @@ class Glance:
         self._patience = 1
 
     def take(self, rows: range) -> None:
-        """Look at consecutive rows."""
-        n = len(rows)
+        """Look at consecutive rows; until the first are settled nothing is known to be unremarkable."""
+        n, tile = len(rows), self.grid.tile
+        if self._patience == 1 and n > tile:
+            self.take(rows[:tile])
+            self.take(rows[tile:])
+            return
         piece = _Piece(Coming.of(self.problem, rows), np.empty((5, n)), np.empty(n))
-        for start in range(0, n, self.grid.tile):
-            self._tile(piece, slice(start, min(start + self.grid.tile, n)))
+        for start in range(0, n, tile):
+            self._tile(piece, slice(start, min(start + tile, n)))
         piece.close(self.problem)
         self._pieces.append(piece)
         self._waiting += n

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.records import dataclass
 
 SAMPLE = 1 << 17
@@ -21,6 +22,7 @@ SAMPLE = 1 << 17
 _BINS_AN_OCTAVE = 8
 _FINEST = -24  # octave of the first bin: 2^-24 ulps
 _LAST = _BINS_AN_OCTAVE * (1000 - _FINEST)  # stands for all from 2^1000 ulps to infinity, and NaN
+_TOGETHER = 1 << 13  # entries worked on together: they stay in a core's cache
 
 
 ARITHMETIC = (Model.CORRECTLY_ROUNDED, Model.TREE, Model.LANES, Model.ANY_ORDER)
@@ -115,14 +117,24 @@ def ulp_bins(got: Floats, expected: Floats, grid: Precision) -> tuple[tuple[int,
 
     Bin 0 is an error of 0, the others end at 2^(-24 + bin/8) ulps.
     """
+    got, expected = got.reshape(-1), expected.reshape(-1)
+    counts = np.zeros(0, dtype=np.int64)
+    for start in range(0, got.size, _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        fewer, counts = sorted((counts, _bins(got[part], expected[part], grid)), key=len)
+        counts[: len(fewer)] += fewer
+    return tuple((int(each), int(counts[each])) for each in np.flatnonzero(counts))
+
+
+def _bins(got: Floats, expected: Floats, grid: Precision) -> Indices:
+    """Return the counts of some entries, by bin."""
     spacing = np.maximum(power_below(expected, np.empty_like(expected)), grid.smallest_normal)
     with np.errstate(all="ignore"):
         errors = np.abs(got - expected) / spacing
         place = np.ceil(_BINS_AN_OCTAVE * (np.log2(errors) + (grid.digits - 1 - _FINEST)))
     errors[np.isnan(errors)] = np.inf
     place = np.where(errors == 0.0, 0.0, np.clip(np.where(np.isnan(place), np.inf, place), 1.0, _LAST))
-    counts = np.bincount(place[(expected != 0.0) | (got != 0.0)].astype(np.int64))
-    return tuple((int(each), int(counts[each])) for each in np.flatnonzero(counts))
+    return np.bincount(place[(expected != 0.0) | (got != 0.0)].astype(np.int64))
 
 
 def tightest(start: Model, ways: Sequence[Model], explains: Callable[[Model], bool]) -> Model:
