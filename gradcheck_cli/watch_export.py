@@ -42,7 +42,7 @@ class _Limits:
     narrow: float  # of an entry just below a power of two, in ulps; just above it twice as much is the same
     absolute: float
 
-    def passed_by(self, off: Floats, right: Floats, w: Floats) -> Flags:
+    def remarkable(self, off: Floats, right: Floats, w: Floats) -> Flags:
         """Return which entries may change something, by |got - right w| over w, right, and w: (m,) each.
 
         A relative error r of an entry f 2^e, 1/2 <= f < 1, is r f 2^digits ulps; of a subnormal one less.
@@ -105,17 +105,17 @@ class WatchExport:
         """Keep the entries that may change the result, unless there are too many to look at one by one."""
         rows, chosen = _cut(rows)
         quotient, w = quotient[chosen], seen.w[chosen]
-        middle, reach = right[chosen, None], np.abs(right[chosen, None])
-        fine = quotient <= middle + limits.strict * reach
-        fine &= quotient >= middle - limits.strict * reach
+        middle, size = right[chosen, None], np.abs(right[chosen, None])
+        fine = quotient <= middle + limits.strict * size
+        fine &= quotient >= middle - limits.strict * size
         above, below = (each.reduce(quotient, axis=1, keepdims=True) for each in (np.fmax, np.fmin))
-        off = np.maximum(above - middle, middle - below) + _ROUNDING * reach
+        off = np.maximum(above - middle, middle - below) + _ROUNDING * size
         fine &= w < max(limits.absolute, _TINY) / off
         within, columns = places(~fine)
         if columns.size > _FEW * seen.w.size:
             return False
         off, a = np.abs(quotient[within, columns] - right[rows[within]]), w[within, columns]
-        keep = limits.passed_by(off, right[rows[within]], a)
+        keep = limits.remarkable(off, right[rows[within]], a)
         if keep.any():
             at = (rows[within][keep], columns[keep])
             a = seen.w[at] * seen.inverse[at[0]]
