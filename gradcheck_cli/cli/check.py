@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradcheck_cli.cli.console import looked_at, show
+from gradcheck_cli.cli.console import show, wants_pictures
 from gradcheck_cli.cli.grouped import OUTPUT, GroupedOption
 from gradcheck_cli.cli.options import (
     FORMATS,
@@ -121,12 +121,11 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     options = dict(typed)
     reading = reading_of(typed)
     with Reports(report, "check", files, options) as reports:
-        drawn = pictured or plotted is not None or looked_at(manner) or form == "html" or reports.pictured
+        drawn = pictured or plotted is not None or wants_pictures(manner) or reports.pictured
         outcome = _checked(files, Settings(**typed), reading, save_to, drawn=drawn)
         _picture(outcome, plotted, asked=pictured)
         reports.write(outcome)
-    failed = looked_at(manner) and outcome.verdict == "fail"
-    show(outcome if pictured or failed or form == "html" else replace(outcome, pictures=()), manner)
+    show(outcome, manner, pictured=pictured)
     return outcome.exit_code
 
 

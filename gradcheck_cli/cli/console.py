@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradcheck_cli.cli.exits import ReaderGone, unwritable
@@ -28,14 +29,17 @@ class Manner:
     top: int
 
 
-def show(outcome: Outcome, manner: Manner) -> None:
-    """Print the outcome as asked.
+def show(outcome: Outcome, manner: Manner, *, pictured: bool = False) -> None:
+    """Print the outcome as asked; with its pictures on a page, after a failure on a terminal, or where told.
 
     A person's view whose reader leaves (``| head``) keeps the true verdict; a machine's report that
     nobody reads to its end is no report, and the process ends by SIGPIPE.
     """
     if manner.quiet >= 2:
         return
+    failed = looked_at(manner) and outcome.exit_code == 1
+    if not (pictured or failed or manner.form == "html"):
+        outcome = replace(outcome, pictures=())
     try:
         pour(_pieces(outcome, manner), for_people=manner.form == "table" or manner.quiet == 1)
     except OutputError as error:
@@ -85,6 +89,11 @@ def _table(outcome: Outcome, manner: Manner) -> str:
         lambda width: render(outcome, width=width, top=manner.top, verbose=manner.verbose, palette=palette),
         manner.color,
     )
+
+
+def wants_pictures(manner: Manner) -> bool:
+    """Tell whether the report would show the pictures of a failure."""
+    return manner.form == "html" or looked_at(manner)
 
 
 def looked_at(manner: Manner) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradcheck_cli.choices import LinearSettings
-from gradcheck_cli.cli.console import looked_at, show
+from gradcheck_cli.cli.console import show, wants_pictures
 from gradcheck_cli.cli.options import (
     FORMATS,
     GroupedCommand,
@@ -107,11 +107,10 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     reading = reading_of(typed)
     with Reports(report, "linear", files, typed) as reports:
-        drawn = looked_at(manner) or form == "html" or reports.pictured
+        drawn = wants_pictures(manner) or reports.pictured
         outcome = _checked(files, LinearSettings(**typed), reading, drawn=drawn)
         reports.write(outcome)
-    failed = looked_at(manner) and outcome.verdict == "fail"
-    show(outcome if failed or form == "html" else replace(outcome, pictures=()), manner)
+    show(outcome, manner)
     return outcome.exit_code
 
 
