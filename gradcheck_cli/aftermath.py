@@ -40,10 +40,12 @@ class Judged:
 
     def situation(self, name: str) -> Situation | None:
         """Return the situation of an exported tensor, if there is one of that name."""
+        exports = [each for each in self.problem.exports if each.name == name]
+        if not exports:
+            return None
         from gradcheck_cli.diagnosis.situation import Situation  # noqa: PLC0415 - only for what is there
 
-        exports = [each for each in self.problem.exports if each.name == name]
-        return Situation(self.problem, self.settings, exports[0], self.tolerance) if exports else None
+        return Situation(self.problem, self.settings, exports[0], self.tolerance)
 
 
 def diagnosed(judged: Judged) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Seen, Tile
+from gradcheck_cli.blocks import Block, Tile
 from gradcheck_cli.bounds import ACCEPTED, Ladder, add_storage
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
@@ -45,13 +45,6 @@ class Comparison(Protocol):
 
     def begin(self, block: Block) -> Judge:
         """Return what judges the block."""
-
-
-class OfRows(Comparison, Protocol):
-    """A check of rows, which can be made without their planes where labels are the only targets."""
-
-    def compare_rows(self, seen: Seen, ratio_sums: Floats, tally: Tally) -> None:
-        """Compare rows, given the sums of their finite differences' log ratios beside the label's column."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gradcheck_cli import blocks, engine, walks
+from gradcheck_cli.bounds import ACCEPTED, Ladder, surely_clear
+from gradcheck_cli.exports import Export
+from gradcheck_cli.findings import Entry, Finding, Tally
+from gradcheck_cli.numeric import accuracy
+from gradcheck_cli.numeric.cross_entropy import Loss
+from gradcheck_cli.numeric.precision import FLOAT32
+from gradcheck_cli.numeric.softmax import Link, Sums
 from gradcheck_cli.outcome import Check
+from gradcheck_cli.watch_export import WatchExport
 from tests.conftest import Examine, named
 
 Array = np.ndarray[Any, Any]
@@ -91,3 +100,78 @@ def test_a_difference_that_is_off_in_one_entry_is_found(
     outcome = examine(rng.normal(size=(60, 40)), np.full(60, 39), {"seed": 1})
     found = named(outcome, "difference")
     assert (found.failing, found.worst[0].index) == (1, (17, 3))
+
+
+def test_the_largest_error_of_a_difference_is_recorded(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error within the ruler's own leaves no row in doubt; the largest is found where w is large."""
+    from gradcheck_cli.numeric import difference  # noqa: PLC0415 - patched here
+
+    right = difference._log_ratio
+
+    def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
+        right(w, move, out, inverse)
+        if w.shape == (60, 40):
+            out[17, 3] *= 1 + 1.2e-15
+
+    monkeypatch.setattr(difference, "_log_ratio", broken)
+    logits = np.random.default_rng(5).normal(size=(60, 40))
+    logits[17, 3] = 9.0
+    found = named(examine(logits, np.full(60, 39), {"seed": 1}), "difference")
+    assert (found.failing, found.worst[0].index) == (0, (17, 3))
+    assert found.max_abs_error == pytest.approx(found.worst[0].abs_error)
+    assert found.max_abs_error > 1e-17
+
+
+class _Recorded:
+    """A watch of a float32 gradient of 100 classes that has seen errors of up to 4 ulps."""
+
+    def __init__(self) -> None:
+        tally = Tally(FLOAT32, 1)
+        worst = Entry(0, 0, 1.0, 0.0, 1.0, 1.0, 1.0)
+        tally.add(Finding(1, 0, 1.0, 1e-3, 4.0, 1.0, (worst,)))
+        tally.needs(ACCEPTED)
+        rows: Any = SimpleNamespace(classes=100)
+        self.watch = WatchExport(Export("grad", rows, FLOAT32, FLOAT32, None, None), Loss(Link()), tally)
+
+
+@pytest.mark.parametrize("size", [0.75, 0.51, 1.0 - 2.0**-40, 3e-5])
+@pytest.mark.parametrize(("ulps", "remarkable"), [(3.9, False), (4.1, True)])
+def test_more_ulps_than_on_record_are_remarkable(size: float, ulps: float, remarkable: bool) -> None:
+    error = ulps * 2.0 ** (np.frexp(size)[1] - 24)
+    limits = _Recorded().watch._limits()
+    assert limits.remarkable(np.array([error]), np.array([size]), np.ones(1)) == remarkable
+    at = SimpleNamespace(magnitude=np.ones(1), sums=SimpleNamespace(own_a=np.ones(1)))
+    seen: Any = SimpleNamespace(at=at)
+    found = _Recorded().watch._remarkable(seen, np.array([size + error]), np.array([size]))
+    assert found == remarkable
+
+
+@pytest.mark.parametrize("reach", [1.0, 1e3, 1e6, 1e7])
+def test_rows_that_are_surely_clear_are_not_vague(reach: float) -> None:
+    rng = np.random.default_rng(8)
+    rows, classes = 50, 30
+    top, log_total = rng.uniform(-reach, reach, rows), rng.uniform(0.0, np.log(classes), rows)
+    none, first = np.zeros(rows), np.zeros(rows, dtype=np.int64)
+    link = Link(temperature=0.5)
+    sums = Sums(top, np.abs(top), np.exp(log_total), none, log_total, first, none, none + 0.5, classes)
+    export = Export("grad", SimpleNamespace(classes=classes), FLOAT32, FLOAT32, None, None)  # type: ignore[arg-type]
+    at = accuracy.bare(sums, link)
+    clear = surely_clear(at, export)
+    assert clear == (reach < 1e4)
+    assert not (clear and Ladder(at, export).vague().any())
+
+
+def test_a_glance_sees_rows_of_which_nothing_can_be_said(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    logits = np.random.default_rng(1).normal(size=(300, 40)).astype(np.float32)
+    logits[200] += np.float32(1e8)
+    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) ** 2
+    grad = e / e.sum(axis=1, keepdims=True)
+    grad[:, 7] -= 1.0
+    settings = {"temperature": 0.5, "reduction": "sum"}
+    outcome = examine(logits, np.full(300, 7), settings, grad=(2.0 * grad).astype(np.float32))
+    assert "nothing-sure" in {each.code for each in outcome.warnings}

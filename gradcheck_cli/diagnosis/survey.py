@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gradcheck_cli.blocks import Grid, Room, work_out
 from gradcheck_cli.diagnosis.claim import Claim
-from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, ZERO, Count
+from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, Count
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError
@@ -55,11 +55,6 @@ class Survey:
     def failing_rows(self) -> Counts:
         """Return the numbers of the rows with a failing entry."""
         return np.flatnonzero(self.rows & SOME)
-
-    @property
-    def zero_rows(self) -> Counts:
-        """Return the numbers of the rows that are exported as 0 though they are not."""
-        return np.flatnonzero(self.rows & ZERO)
 
     @property
     def failing_columns(self) -> Counts:
