@@ -6,7 +6,6 @@ Nothing here imports numpy or rich before a command has something to do.
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -90,9 +89,11 @@ class Commands(click.Group):
 
 def _meant(name: str) -> str | None:
     """Return the command line that a word which is no command most likely begins."""
+    from difflib import get_close_matches  # noqa: PLC0415 - start-up
+    from pathlib import Path  # noqa: PLC0415
+
     if Path(name).exists():
         return f"softgrad check {name}"
-    from difflib import get_close_matches  # noqa: PLC0415 - start-up
 
     near = get_close_matches(name.lower(), [*COMMANDS, "help", "conventions"], 1)
     if near == ["conventions"]:

@@ -20,7 +20,6 @@ from gradcheck_cli.cli.options import (
     settings_options,
     show_settings_option,
 )
-from gradcheck_cli.cli.plot import plot, plot_path
 from gradcheck_cli.cli.reports import Reports
 from gradcheck_cli.cli.typed import handed_in, manner_of, reading_of, refuse_empty_name, refuse_idle
 from gradcheck_cli.errors import UsageError
@@ -114,7 +113,7 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     """
     files = {"logits": logits} if labels is None else {"logits": logits, "labels": labels}
     files |= handed_in(ROLES[2:], typed)
-    plotted = plot_path(handed_in(("plot",), typed).get("plot"))
+    plotted = _plotted(typed)
     manner = manner_of(form, quiet, verbose=verbose, color=color, top=typed["top"])
     if pictured and (quiet or form != "table"):
         raise UsageError("--show draws into the table: leave out -q and --format")
@@ -129,13 +128,24 @@ def check(  # noqa: PLR0913 - one parameter for each thing a user can type
     return outcome.exit_code
 
 
+def _plotted(typed: dict[str, Any]) -> Path | None:
+    """Return where ``--plot`` draws to, if it was typed."""
+    named = handed_in(("plot",), typed).get("plot")
+    if named is None:
+        return None
+    from gradcheck_cli.cli.plot import plot_path  # noqa: PLC0415 - start-up
+
+    return plot_path(named)
+
+
 def _picture(outcome: Outcome, path: Path | None, *, asked: bool) -> None:
     """Draw to a file where that is asked for; refuse to where there is nothing to draw."""
     if (asked or path is not None) and not outcome.pictures:
         flag = "--show" if path is None else "--plot"
         raise UsageError(f"{flag} has no effect without a tensor of the logits' shape to judge (--grad ...)")
     if path is not None:
-        from gradcheck_cli.report.plotted import drawn  # noqa: PLC0415 - start-up
+        from gradcheck_cli.cli.plot import plot  # noqa: PLC0415 - start-up
+        from gradcheck_cli.report.plotted import drawn  # noqa: PLC0415
 
         plot(outcome, path, drawn)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -29,7 +28,7 @@ Tables = dict[str, dict[str, Any]]
 """By command, then by the name of the parameter."""
 
 
-def configured(group: click.Group) -> tuple[Path | None, Tables]:
+def configured(group: click.Group) -> tuple[str | None, Tables]:
     """Return the file that holds here, if there is one, and what it says to each command.
 
     Raises
@@ -49,12 +48,12 @@ def configured(group: click.Group) -> tuple[Path | None, Tables]:
             continue
         takers = [name for name in commands if _option(commands[name], key) is not None]
         if not takers:
-            raise UsageError(f"{visible(str(path))}: {visible(key)!r} is no option that can be set in a file")
+            raise UsageError(f"{visible(path)}: {visible(key)!r} is no option that can be set in a file")
         for name in takers:
             _set(path, tables[name], commands[name], key, value)
     for name, options in own.items():
         if not isinstance(options, Mapping):
-            raise UsageError(f"{visible(str(path))}: {name} must be a table, [{name}]")
+            raise UsageError(f"{visible(path)}: {name} must be a table, [{name}]")
         for key, value in options.items():
             _set(path, tables[name], commands[name], key, value)
     return path, tables
@@ -67,10 +66,10 @@ def _commands(group: click.Group) -> dict[str, click.Command]:
     return {name: command for name, command in found if command is not None}
 
 
-def _set(path: Path, table: dict[str, Any], command: click.Command, key: str, value: Any) -> None:
+def _set(path: str, table: dict[str, Any], command: click.Command, key: str, value: Any) -> None:
     """Enter a value, checked as if it had been typed."""
     option = _option(command, key)
-    where = f"{visible(str(path))}: {visible(key)}"
+    where = f"{visible(path)}: {visible(key)}"
     if option is None or option.name is None:
         raise UsageError(f"{where} is no option of softgrad {command.name} that can be set in a file")
     if isinstance(value, bool) != option.is_flag or isinstance(value, (dict, list)):
@@ -91,48 +90,62 @@ def _option(command: click.Command, key: str) -> GroupedOption | None:
     return None
 
 
-def _found() -> tuple[Path, Mapping[str, Any]] | None:
+def _found() -> tuple[str, Mapping[str, Any]] | None:
     """Return the nearest file that has something to say, and what it says."""
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return (Path(named), _read(Path(named), required=True) or {}) if named else None
-    try:
-        here = Path.cwd()
-    except OSError:  # the folder is gone
-        return None
-    for folder in (here, *here.parents):
+        return (named, _read(named, required=True) or {}) if named else None
+    for folder in _folders():
         for name in (OWN, SHARED):
-            table = _read(folder / name)
+            path = os.path.join(folder, name)
+            table = _read(path)
             if table is not None:
-                return folder / name, table
-        if (folder / ".git").exists():
+                return path, table
+        if os.path.exists(os.path.join(folder, ".git")):
             return None
     return None
 
 
-def _read(path: Path, *, required: bool = False) -> Mapping[str, Any] | None:
+def _folders() -> Iterator[str]:
+    """Yield the working folder and those above it; nothing if it is gone."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        return
+    yield folder
+    while (above := os.path.dirname(folder)) != folder:
+        folder = above
+        yield folder
+
+
+def _read(path: str, *, required: bool = False) -> Mapping[str, Any] | None:
     """Return the table of a file; None where there is no file, or it has none."""
     try:
-        raw = path.read_bytes() if required or path.is_file() else None
+        raw = _bytes(path) if required or os.path.isfile(path) else None
     except OSError as error:
-        raise UsageError(f"{visible(str(path))}: cannot be read: {error.strerror}") from error
-    shared = path.name == SHARED
+        raise UsageError(f"{visible(path)}: cannot be read: {error.strerror}") from error
+    shared = os.path.basename(path) == SHARED
     if raw is None or (shared and b"softgrad" not in raw):  # most have none, and TOML is slow to import
         return None
     if len(raw) > _LIMIT:
-        raise UsageError(f"{visible(str(path))}: more than {_LIMIT} bytes are no configuration")
+        raise UsageError(f"{visible(path)}: more than {_LIMIT} bytes are no configuration")
     import tomllib  # noqa: PLC0415 - start-up
 
     try:
         whole = tomllib.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{visible(str(path))}: not valid TOML: {visible(str(error), 200)}") from error
+        raise UsageError(f"{visible(path)}: not valid TOML: {visible(str(error), 200)}") from error
     tool = whole.get("tool", {}) if shared else None
     table = whole if tool is None else (tool.get("softgrad") if isinstance(tool, dict) else None)
     return table if isinstance(table, dict) else None
 
 
-def shown(ctx: click.Context, path: Path | None) -> Iterator[str]:
+def _bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def shown(ctx: click.Context, path: str | None) -> Iterator[str]:
     """Yield a line for each option that can be set: what holds, and who said so."""
     options = [each for each in ctx.command.params if isinstance(each, GroupedOption) and each.configurable]
     flags = [max(each.opts, key=len) for each in options]
@@ -150,10 +163,10 @@ def _told(value: Any) -> str:
     )
 
 
-def _source(ctx: click.Context, option: GroupedOption, path: Path | None) -> str:
+def _source(ctx: click.Context, option: GroupedOption, path: str | None) -> str:
     source = ctx.get_parameter_source(option.name or "")
     if source is ParameterSource.COMMANDLINE:
         return "command line"
     if source is ParameterSource.ENVIRONMENT:
         return variable_of(option)
-    return visible(str(path)) if source is ParameterSource.DEFAULT_MAP else "default"
+    return visible(path) if source is ParameterSource.DEFAULT_MAP and path is not None else "default"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from gradcheck_cli.cli.destinations import destinations
 from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.reading import Reading
 from gradcheck_cli.settings import Settings
 
 if TYPE_CHECKING:
     from gradcheck_cli.batch.case import Case
+    from gradcheck_cli.cli.destinations import Destination
     from gradcheck_cli.outcome import Outcome
 
 ENTIRE = ("csv", "json", "jsonl")
@@ -26,9 +26,9 @@ class Reports:
     """
 
     def __init__(
-        self, texts: Iterable[str], command: str, files: Mapping[str, str], options: Mapping[str, Any]
+        self, texts: Sequence[str], command: str, files: Mapping[str, str], options: Mapping[str, Any]
     ) -> None:
-        self._written = destinations(texts)
+        self._written = _opened(texts)
         self._command, self._files, self._options = command, files, options
 
     def __enter__(self) -> Reports:
@@ -77,3 +77,12 @@ class Reports:
         options = {name: value for name, value in self._options.items() if name in known}
         name = next(iter(self._files.values()))  # the first that was typed: logits, or the inputs of a layer
         return Case(name, self._command, tuple(self._files.items()), tuple(options.items()))
+
+
+def _opened(texts: Sequence[str]) -> list[Destination]:
+    """Return what ``--report`` names, found writable."""
+    if not texts:
+        return []
+    from gradcheck_cli.cli.destinations import destinations  # noqa: PLC0415 - start-up
+
+    return destinations(texts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -88,7 +87,11 @@ def kind_of(name: str, byte_order: str = "<") -> Kind:
 
 def name_for(source: Source, role: str) -> str:
     """Return the name that --dtype knows a tensor under."""
-    return role if role != UNJUDGED else source.member or PurePath(source.path).stem
+    if role != UNJUDGED:
+        return role
+    from pathlib import PurePath  # noqa: PLC0415 - start-up
+
+    return source.member or PurePath(source.path).stem
 
 
 def reinterpreted(source: Source, role: str, width: int, byte_order: str, asked: str) -> Kind:
