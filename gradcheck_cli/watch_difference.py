@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradcheck_cli.blocks import Seen
-from gradcheck_cli.findings import Entry, Finding, Sides, Tally, compare
+from gradcheck_cli.findings import A_HAIR_LESS, Entry, Finding, Sides, Tally, compare
 from gradcheck_cli.glance import Glimpse, places, reach
 from gradcheck_cli.numeric import difference, ruler
 from gradcheck_cli.numeric.precision import Floats
@@ -51,10 +51,10 @@ class WatchDifference:
         off = np.where(seen.coefficient == 0.0, 0.0, off)
         most, margins = float(off.max()), off / self._allowed
         tally.add(Finding(max_rel=most, max_margin=most / self._allowed))
-        for row in np.argsort(-margins, kind="stable"):
-            if not self._among_the_worst(float(margins[row]), seen.start + int(row)):
+        for row in np.argsort(-margins, kind="stable").tolist():
+            if not self._among_the_worst(float(margins[row]), seen.start + row):
                 break
-            tally.add(Finding(worst=self._worst(seen, quotient, int(row))))
+            tally.add(Finding(worst=self._worst(seen, quotient[row], row)))
 
     def _record_largest(self, seen: Glimpse, quotient: Floats, limit: Floats) -> None:
         """Enter an absolute error that exceeds the one on record, given what w_j times is no less: (n,)."""
@@ -76,20 +76,20 @@ class WatchDifference:
         return len(worst) < top or (-margin, row) < worst[top - 1].rank[:2]
 
     def _worst(self, seen: Glimpse, quotient: Floats, row: int) -> tuple[Entry, ...]:
-        """Return the worst entries of a row."""
+        """Return the worst entries of a row, given its quotients: (K,)."""
         inverse, factor = float(seen.inverse[row]), float(seen.coefficient[row])
         exact = inverse * (2.0 * difference.STEP)
-        errors = np.abs(quotient[row] - exact) / exact  # the same bits as the row's own
-        entries = []
+        errors = np.abs(quotient - exact) / exact  # the same bits as the row's own
+        entries, bar = [], self._tally.finding.bar(self._tally.top) * self._allowed * A_HAIR_LESS
         for _ in range(min(self._tally.top, len(errors))):
             column = int(errors.argmax())  # the first of those that tie
             relative = float(errors[column])
-            if not relative > 0.0:
+            if not (relative > 0.0 and relative >= bar):
                 break
             errors[column] = -1.0
             w = float(seen.w[row, column])
             right = w * inverse * factor
-            got = float(quotient[row, column]) * w * (factor * (0.5 / difference.STEP))
+            got = float(quotient[column]) * w * (factor * (0.5 / difference.STEP))
             numbers = (relative * abs(right), self._allowed * abs(right), relative / self._allowed)
             entries.append(Entry(seen.start + row, column, got, right, *numbers))
         return tuple(entries)
