@@ -9,12 +9,12 @@ import numpy as np
 
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.grades import ARITHMETIC
-from gradcheck_cli.numeric import accuracy
+from gradcheck_cli.numeric import accuracy, half
 from gradcheck_cli.numeric.allowance import Allowance
 from gradcheck_cli.numeric.cross_entropy import Loss, Point
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import FLOAT64, Floats, storage_error
-from gradcheck_cli.numeric.softmax import Sums
+from gradcheck_cli.numeric.softmax import Link, Sums
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
@@ -132,17 +132,26 @@ class Rate:
 
 
 def least_rates(export: Export, loss: Loss, classes: int) -> dict[Model, Rate]:
-    """Return what each model allows at least.
+    """Return what each model allows at least, but for what storing in 16 bits costs.
 
     Without softcap, z-loss and dense targets a bound over |g_j| grows with log S, |m| and the depth, and
     depends on nothing else; here it is of a row where all of these are 0.
     """
-    at = replace(accuracy.bare(_row(0.0, 0.0, classes), loss.link), loss=loss)
+    at = replace(accuracy.bare(_rows(np.zeros(1), np.zeros(1), classes), loss.link), loss=loss)
     found = {}
     for model in (*ARITHMETIC, ACCEPTED):
         allowance = exported_error(at, export, model)
         found[model] = Rate(float(allowance.fixed[0]), allowance.relative)
     return found
+
+
+def least_native_rates(
+    export: Export, link: Link, top: Floats, log_total: Floats, depth: Floats | float = 0.0
+) -> Floats:
+    """Return what 16-bit arithmetic throughout allows at least of |g_j| outside the pivot column: (n,)."""
+    if export.native is None:
+        return np.zeros_like(top)
+    return half.least_rate(_rows(top, log_total, export.rows.classes), link, export.native, depth)
 
 
 def surely_clear(at: Point, export: Export) -> bool:
@@ -151,13 +160,14 @@ def surely_clear(at: Point, export: Export) -> bool:
     Of one row that has the largest |m| and the largest log S of all, as in :func:`least_rates`; a rounded
     logsumexp costs it 2u |lse|, uncapped.
     """
-    worst = _row(float(np.abs(at.sums.top).max()), float(at.sums.log_total.max()), at.sums.classes)
+    top, log_total = np.abs(at.sums.top), at.sums.log_total
+    worst = _rows(top.max(keepdims=True), log_total.max(keepdims=True), at.sums.classes)
     plain = exported_error(accuracy.bare(worst, at.loss.link), export, Model.ANY_ORDER)
     fused = np.expm1(np.minimum(2.0 * export.compute.unit * worst.lse, 1.0))
     return bool(1.01 * (plain.fixed[0] + fused[0]) <= accuracy.VAGUE)
 
 
-def _row(top: float, log_total: float, classes: int) -> Sums:
-    """Return a row with its largest logit in the pivot column."""
-    nothing, one, first = np.zeros(1), np.ones(1), np.zeros(1, dtype=np.int64)
-    return Sums(nothing + top, nothing, one, nothing, nothing + log_total, first, nothing, one, classes)
+def _rows(top: Floats, log_total: Floats, classes: int) -> Sums:
+    """Return rows with their largest logit in the pivot column."""
+    nothing, one, first = np.zeros_like(top), np.ones_like(top), np.zeros(len(top), dtype=np.int64)
+    return Sums(top, nothing, one, nothing, log_total, first, nothing, one, classes)

@@ -16,7 +16,7 @@ from gradcheck_cli.grades import ARITHMETIC, Grade, tightest
 from gradcheck_cli.numeric import cross_entropy, half, logarithms
 from gradcheck_cli.numeric.logarithms import Arithmetic
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import Floats, Precision, storage_error
+from gradcheck_cli.numeric.precision import FLOAT8, Floats, Precision, storage_error
 from gradcheck_cli.numeric.softmax import DEEPEST, Indices, Planes
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
@@ -94,7 +94,7 @@ class Exported:
         """Whether a glance can tell where nothing is remarkable, given a plain problem."""
         export = self.export
         affine = self.tolerance is None and export.name in ("grad", "probs")
-        return affine and export.native is None and not export.grid.half
+        return affine and not export.flushes and export.grid not in FLOAT8
 
     def begin(self, block: Block) -> Judge:
         """Compare every entry with an allowance worked out for it."""

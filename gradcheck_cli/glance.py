@@ -46,12 +46,15 @@ class Glimpse:
     start: int
     waiting: int  # rows whose bounds are still to be worked out, before these
     w: Floats  # exp(d), 0 in the label's column: a_j is w_j times the inverse
+    own: Floats  # (n,) exp(d) in the label's column
+    rest: Floats  # (n,) the sum of the others
     inverse: Floats  # (n,) 1 / S, the largest a_j
     labels: Indices
     rows: Indices  # 0 .. n-1
     coefficient: Floats  # (n,) the gradient over a_j, outside the label's column
     ratios: Floats  # log ratios of the finite difference; free once they have been looked at
     shift: Floats  # (n,) the maximum of the logits, which d was shifted by
+    lowest: Floats  # (n,) their minimum, -inf where a class is masked
     problem: Problem
     room: Room
 
@@ -67,6 +70,12 @@ class Glimpse:
         self.room.read(tensor, self.start + first, plane)
         found: Floats = plane[rows - first, columns]
         return found
+
+    @property
+    def least(self) -> Floats:
+        """Return the least w of each row, 0 where a class is masked: (n,); the label's is not looked at."""
+        least: Floats = np.exp((self.lowest - self.shift) / self.problem.loss.link.temperature)
+        return least
 
     def depths(self, at: tuple[Indices, Indices]) -> Floats:
         """Return d of some entries, by row and column."""
@@ -173,10 +182,21 @@ class Glance:
         inverse = 1.0 / (found[3] + found[4])
         ratios = difference.log_ratios(w, inverse, room.got[:n])
         piece.ratio_sums[part] = row_sum(ratios)
-        coefficient = coming.coefficient[part]
-        waiting = self._waiting + part.start
         return Glimpse(
-            start, waiting, w, inverse, labels, rows, coefficient, ratios, found[0], self.problem, room
+            start=start,
+            waiting=self._waiting + part.start,
+            w=w,
+            own=found[4],
+            rest=found[3],
+            inverse=inverse,
+            labels=labels,
+            rows=rows,
+            coefficient=coming.coefficient[part],
+            ratios=ratios,
+            shift=found[0],
+            lowest=found[1],
+            problem=self.problem,
+            room=room,
         )
 
     def settle(self) -> None:

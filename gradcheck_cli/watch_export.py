@@ -2,61 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from gradcheck_cli.blocks import Seen
-from gradcheck_cli.bounds import ACCEPTED, Ladder, least_rates, surely_clear
+from gradcheck_cli.bounds import ACCEPTED, Ladder, least_native_rates, least_rates, surely_clear
 from gradcheck_cli.comparisons import known
 from gradcheck_cli.exports import Export
-from gradcheck_cli.findings import A_HAIR_LESS, Finding, Sides, Tally, compare
-from gradcheck_cli.glance import Glimpse, places, reach
-from gradcheck_cli.grades import ARITHMETIC, Grade, tightest
+from gradcheck_cli.findings import A_HAIR_LESS, Finding, Tally
+from gradcheck_cli.glance import Glimpse, places
+from gradcheck_cli.grades import Grade
+from gradcheck_cli.limits import A_HAIR, Limits, Plain, Sizes
+from gradcheck_cli.numeric import half
 from gradcheck_cli.numeric.cross_entropy import Loss
-from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Indices, Planes
+from gradcheck_cli.numeric.precision import FLOAT64, Floats, power_below
+from gradcheck_cli.numeric.softmax import Indices, Sums
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
-from gradcheck_cli.watch_difference import compare_pivots
+from gradcheck_cli.singly import Picked, judge
 
 _FEW = 1.0 / 16.0
 """Share of a tile's entries up to which they are compared one by one."""
 
-_ROUNDING = 2.0**-50
-"""More than what two quotients and three products round, relative to the entry."""
-
-_TINY = 2.0**-1074
+_SOME = 1.0 / 4.0
+"""Share up to which it is worth a look which of them matter once their own depth is known."""
 
 _ENOUGH = 1 << 14
 """Entries from which on their errors are counted in ulps, all at once."""
 
+_LEAST = 2.0**-1000
+"""Products above this are not 0, in whatever order they are formed."""
 
-@dataclass(frozen=True)
-class _Limits:
-    """Relative errors up to which an entry changes nothing, and the absolute error on record."""
 
-    strict: float  # of every entry
-    loose: float  # without regard to the largest error in ulps
-    narrow: float  # of an entry just below a power of two, in ulps; just above it twice as much is the same
-    absolute: float
+@dataclass(frozen=True, eq=False)
+class _Filling:
+    """What of some rows of a 16-bit export should not be 0, and what is; the label's column is left out."""
 
-    def remarkable(self, off: Floats, right: Floats, w: Floats) -> Flags:
-        """Return which entries may change something, by |got - right w| over w, right, and w: (m,) each.
-
-        A relative error r of an entry f 2^e, 1/2 <= f < 1, is r f 2^digits ulps; of a subnormal one less.
-        """
-        size = np.abs(right)
-        fraction, _ = np.frexp(size * w * A_HAIR_LESS)  # of what rounding may not lift over a power of two
-        fine = off <= self.loose * size
-        fine &= off * fraction <= self.narrow * size
-        fine &= (off + _ROUNDING * size) * w <= self.absolute
-        return ~fine
+    filled: Indices  # (n,) how many should not be
+    flushed: int  # how many of these are
+    zero: Flags | None  # (n, K) what is, if anything
 
 
 class WatchExport:
-    """An exported gradient, or probabilities, over w_j."""
+    """An exported gradient, or probabilities, next to one number of each row times w_j."""
 
     def __init__(self, export: Export, loss: Loss, tally: Tally) -> None:
         self.name = export.name
@@ -69,59 +56,108 @@ class WatchExport:
         self._open: list[tuple[Indices, Indices, Floats]] = []  # rows, columns, (3, m) got, a and d
         self._sampled: list[tuple[Indices, Floats, Floats]] = []  # rows, got, a
         self._counted: list[tuple[Floats, Floats]] = []  # got, expected, to be counted in ulps
+        self._filled: list[
+            Indices
+        ] = []  # (n,) of 16 bits: how many outside the label's column should not be 0
 
     def look(self, seen: Glimpse) -> Flags | None:
-        """Divide by w_j; leave open what may change the result, or ask for a close look if that is much."""
+        """Subtract what is right, and leave open what may change the result.
+
+        If that is much, ask for a close look.
+        """
         got, at_label = seen.plane(seen.room.got), (seen.rows, seen.labels)
         seen.room.read(self._export.rows, seen.start, got)
-        own = got[at_label]
-        sampled = self._sampled_from(seen, got)
+        own, sampled = got[at_label], self._sampled_from(seen, got)
         right = seen.inverse * seen.coefficient if self._of_loss else seen.inverse
-        quotient = np.divide(got, seen.w, out=got)
-        quotient[at_label] = right
-        size, limits = np.abs(right), self._limits()
-        off = reach(quotient, right)
-        fine = (off <= limits.strict * size) & (off + _ROUNDING * size <= limits.absolute)
-        much = not fine.all() and not self._leave_open(seen, quotient, right, np.flatnonzero(~fine), limits)
-        self._closely.append(np.full(len(fine), much))
+        filling = self._filling(seen, got, right) if self._export.grid.half else None
+        much = not self._leave_open(seen, self._sizes(seen, got, right, filling))
+        closely = np.full(len(own), much)
+        self._closely.append(closely)
         self._own.append(own)
+        if filling is not None:
+            self._filled.append(filling.filled)
         if much:
-            return self._closely[-1]
+            return closely
         self._sampled += sampled
+        if filling is not None:
+            self._tally.add(Finding(grade=Grade(flushed=filling.flushed)))
         return None
 
-    def _limits(self) -> _Limits:
-        margin, relative, ulps = self._tally.thresholds()
-        limit = min(relative, margin * self._least[ACCEPTED].outside)
-        if self._tally.model < ACCEPTED:
-            limit = min(limit, self._least[self._tally.model].outside)
-        in_ulps = ulps * 2.0**-self._export.grid.digits
-        loose, narrow = (A_HAIR_LESS * each - _ROUNDING for each in (limit, in_ulps))
-        return _Limits(min(loose, narrow), loose, narrow, self._tally.finding.max_abs)
+    def _filling(self, seen: Glimpse, got: Floats, right: Floats) -> _Filling:
+        zero = got == 0.0
+        zero[seen.rows, seen.labels] = False
+        some = bool(zero.any())
+        if not some and float((seen.least * np.abs(right)).min()) > _LEAST:
+            return _Filling(np.full(len(right), got.shape[1] - 1), 0, None)
+        expected = seen.w * seen.inverse[:, None]
+        if self._of_loss:
+            expected *= seen.coefficient[:, None]
+        there = expected != 0.0
+        filled, flushed = np.count_nonzero(there, axis=1), int(np.count_nonzero(zero & there))
+        return _Filling(filled, flushed, zero if some else None)
 
-    def _leave_open(
-        self, seen: Glimpse, quotient: Floats, right: Floats, rows: Indices, limits: _Limits
-    ) -> bool:
+    def _sizes(self, seen: Glimpse, got: Floats, right: Floats, filling: _Filling | None) -> Sizes:
+        """Return errors and sizes of the entries, but for the label's; what was got is overwritten."""
+        size, spacing = seen.plane(seen.room.work), seen.plane(seen.room.g)
+        np.multiply(seen.w, (right * (1.0 - A_HAIR))[:, None], out=size)
+        error = np.subtract(got, size, out=got)
+        error[seen.rows, seen.labels] = 0.0
+        np.abs(error, out=error)
+        if right.min() < 0.0:
+            np.abs(size, out=size)
+        size[seen.rows, seen.labels] = 1.0
+        grid = self._export.grid
+        subnormal = not float((seen.least * np.abs(right)).min()) > grid.smallest_normal
+        if subnormal:
+            np.maximum(size, FLOAT64.smallest_normal, out=size)
+        power_below(size, spacing)
+        if subnormal:
+            np.maximum(spacing, grid.smallest_normal, out=spacing)
+        spacing *= grid.unit
+        zero = None if filling is None else filling.zero
+        return Sizes(error, size, spacing, seen.plane(seen.room.allowed), zero)
+
+    def _leave_open(self, seen: Glimpse, of: Sizes) -> bool:
         """Keep the entries that may change the result, unless there are too many to look at one by one."""
-        rows, chosen = _cut(rows)
-        quotient, w = quotient[chosen], seen.w[chosen]
-        middle, size = right[chosen, None], np.abs(right[chosen, None])
-        fine = quotient <= middle + limits.strict * size
-        fine &= quotient >= middle - limits.strict * size
-        above, below = (each.reduce(quotient, axis=1, keepdims=True) for each in (np.fmax, np.fmin))
-        off = np.maximum(above - middle, middle - below) + _ROUNDING * size
-        fine &= w < max(limits.absolute, _TINY) / off
-        within, columns = places(~fine)
-        if columns.size > _FEW * seen.w.size:
+        at = self._exceeding(seen, of)
+        if len(at[0]) > _FEW * of.error.size:
             return False
-        off, a = np.abs(quotient[within, columns] - right[rows[within]]), w[within, columns]
-        keep = limits.remarkable(off, right[rows[within]], a)
-        if keep.any():
-            at = (rows[within][keep], columns[keep])
+        if len(at[0]):
             a = seen.w[at] * seen.inverse[at[0]]
             numbers = np.stack([seen.stored(self._export.rows, at), a, seen.depths(at)])
             self._open.append((seen.waiting + at[0], at[1], numbers))
         return True
+
+    def _exceeding(self, seen: Glimpse, of: Sizes) -> tuple[Indices, Indices]:
+        """Return where entries are not within the limits, by row and column."""
+        limits = Limits.of(self._tally, self._export, self._least, self._plain(seen))
+        rows, columns = _where(limits.exceeded(of))
+        if self._export.native is None or not 0 < len(rows) <= _SOME * of.error.size:
+            return rows, columns
+        closer = limits.of_entries(rows, self._sloped(seen, (rows, columns)))
+        kept, _ = _where(closer.exceeded(of.at(rows, columns)))
+        return rows[kept], columns[kept]
+
+    def _plain(self, seen: Glimpse) -> Plain:
+        """Return what the rows allow at least."""
+        scale = np.abs(seen.coefficient) if self._of_loss else np.ones_like(seen.inverse)
+        likeliest, native = seen.inverse * scale, self._export.native
+        nothing = np.zeros_like(scale)
+        if native is None:
+            return Plain(likeliest, nothing, nothing)
+        link = seen.problem.loss.link
+        sloped = least_native_rates(self._export, link, seen.shift / link.temperature, -np.log(seen.inverse))
+        others = scale * seen.rest * seen.inverse
+        largest = np.maximum(np.where(seen.own < 1.0, likeliest, others), others)
+        return Plain(likeliest, sloped, half.least_floor(scale, sloped, largest, native))
+
+    def _sloped(self, seen: Glimpse, at: tuple[Indices, Indices]) -> Floats:
+        """Return what is allowed at least of single entries' |g|, given how deep they lie: (m,)."""
+        link = seen.problem.loss.link
+        top, log_total = seen.shift[at[0]] / link.temperature, -np.log(seen.inverse[at[0]])
+        depth = -(1.0 - 2.0**-40) * np.log(seen.w[at])
+        more = least_native_rates(self._export, link, top, log_total, depth)
+        return self._least[ACCEPTED].outside + more
 
     def _sampled_from(self, seen: Glimpse, got: Floats) -> list[tuple[Indices, Floats, Floats]]:
         """Return the rows whose errors are counted in ulps."""
@@ -136,10 +172,12 @@ class WatchExport:
         closely, own = np.concatenate(self._closely), np.concatenate(self._own)
         chosen = np.flatnonzero(~closely)
         if chosen.size:
-            right = seen.at.own_gradient if self._of_loss else seen.at.sums.own_a
+            right = seen.at.own_gradient if self._of_loss else _at_label(seen.at.sums)
             self._collect(seen, right)
             self._settle(seen, chosen, own, right)
-        for each in (self._closely, self._own, self._open, self._sampled):
+            if self._filled:
+                self._count(own[chosen], right[chosen], np.concatenate(self._filled)[chosen])
+        for each in (self._closely, self._own, self._open, self._sampled, self._filled):
             each.clear()
 
     def finish(self) -> None:
@@ -157,6 +195,20 @@ class WatchExport:
         if sum(got.size for got, _ in self._counted) >= _ENOUGH:
             self.finish()
 
+    def _count(self, own: Floats, right: Floats, filled: Indices) -> None:
+        """Count what should not be 0 in rows of a 16-bit export: (n,).
+
+        What was got and is right at the label is given as well.
+        """
+        there = right != 0.0
+        filled = filled + there
+        grade = Grade(
+            nonzero=int(filled.sum()),
+            rows=int(np.count_nonzero(filled)),
+            flushed=int(np.count_nonzero((own == 0.0) & there)),
+        )
+        self._tally.add(Finding(grade=grade))
+
     def _settle(self, seen: Seen, chosen: Indices, own: Floats, right: Floats) -> None:
         """Compare in full what may change the result; bounds are worked out for the rows concerned alone."""
         doubtful = chosen[self._remarkable(seen, own, right)[chosen]]
@@ -166,10 +218,10 @@ class WatchExport:
         ladder = Ladder(seen.at.part(rows), self._export)
         compared = self._settle_open(seen, ladder, rows)
         if doubtful.size:
-            within = np.searchsorted(rows, doubtful)
-            sides = Sides(own[doubtful], right[doubtful], ladder.bound(ACCEPTED).own[within])
-            finding, error = compare_pivots(seen.part(doubtful), sides, self._tally)
-            _grade(finding, error, self._tally, lambda model: ladder.bound(model).own[within])
+            within, sums = np.searchsorted(rows, doubtful), seen.at.sums.part(doubtful)
+            numbers = seen.numbers[doubtful]
+            sides = (own[doubtful], right[doubtful], _at_label(sums), sums.own_d)
+            judge(Picked(within, numbers, sums.pivot, *sides, at_label=True), ladder, self._tally)
         self._tally.pass_over(len(chosen) * seen.at.sums.classes - compared - len(doubtful))
         counted = seen.counted[chosen]
         if len(rows) == len(own):
@@ -179,7 +231,12 @@ class WatchExport:
             self._tally.add(Finding(grade=Grade(clear=int(np.count_nonzero(counted)))))
 
     def _remarkable(self, seen: Seen, own: Floats, right: Floats) -> Flags:
-        """Tell which entries of the label's column may change the result: (n,), (n,) to (n,)."""
+        """Tell which entries of the label's column may change the result: (n,), (n,) to (n,).
+
+        Of a 16-bit export, or one of 16-bit arithmetic, all of them are taken to.
+        """
+        if self._export.native is not None or self._export.grid.half:
+            return np.ones(len(own), dtype=bool)
         error, size = np.abs(own - right), np.abs(right)
         scale = seen.at.sums.own_a * (seen.at.magnitude if self._of_loss else 1.0)
         margin, relative, ulps = self._tally.thresholds()
@@ -193,46 +250,32 @@ class WatchExport:
         return ~fine
 
     def _settle_open(self, seen: Seen, ladder: Ladder, known_rows: Indices) -> int:
-        """Compare single entries in full, as rows of one class each; return how many."""
+        """Compare what was left open; return how many entries."""
         if not self._open:
             return 0
         rows, columns = (np.concatenate([each[i] for each in self._open]) for i in (0, 1))
-        got, a, d = (each[:, None] for each in np.concatenate([each[2] for each in self._open], axis=1))
-        within, none = np.searchsorted(known_rows, rows), np.zeros(len(rows), dtype=np.int64)
-        single = Planes(d, a, None, np.arange(len(rows)), none)
-        point = ladder.point.part(within)
-        right = a * point.coefficient[:, None]
-        allowed, error, work = np.empty((3, len(rows), 1))
-
-        def spread(model: Model) -> Floats:
-            allowance = ladder.bound(model).allowance.part(within)
-            return allowance.outside_pivot(point, single, right, allowed, work)
-
-        look = self._tally.look(lambda each: (int(seen.numbers[rows[each]]), int(columns[each])))
-        finding = compare(Sides(got, right, spread(ACCEPTED)), look, error, work)
-        _grade(finding, error, self._tally, spread)
-        self._tally.add(finding)
+        got, a, d = np.concatenate([each[2] for each in self._open], axis=1)
+        within = np.searchsorted(known_rows, rows)
+        right = a * ladder.point.coefficient[within]
+        picked = Picked(within, seen.numbers[rows], columns, got, right, a, d, at_label=False)
+        judge(picked, ladder, self._tally)
         return len(rows)
 
 
-def _cut(rows: Indices) -> tuple[Indices, slice | Indices]:
-    """Return rows, and what chooses them: a slice where they lie close together, for that copies nothing."""
-    first, stop = int(rows[0]), int(rows[-1]) + 1
-    if stop - first <= 2 * len(rows):
-        return np.arange(first, stop), slice(first, stop)
-    return rows, rows
+def _at_label(sums: Sums) -> Floats:
+    """Return a in the label's column, the same bits as a plane of it holds: (n,)."""
+    own: Floats = np.exp(sums.own_d) * (1.0 / sums.total)
+    return own
+
+
+def _where(chosen: Flags | None) -> tuple[Indices, Indices]:
+    """Return rows and columns of what is chosen of a plane, if anything is."""
+    if chosen is None:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    return places(chosen)
 
 
 def _without_repeats(numbers: Indices) -> Indices:
     """Return numbers in order, each once; np.unique imports numpy.ma, which takes longer than a check."""
     ordered = np.sort(numbers)
     return ordered[np.diff(ordered, prepend=-1) > 0]
-
-
-def _grade(finding: Finding, error: Floats, tally: Tally, spread: Callable[[Model], Floats]) -> None:
-    """Note the tightest model that explains the errors of a comparison."""
-    if finding.failing:
-        tally.needs(Model.NONE)
-    else:
-        ways = (*ARITHMETIC, ACCEPTED)
-        tally.needs(tightest(tally.model, ways, lambda model: bool((error <= spread(model)).all())))

@@ -29,7 +29,7 @@ LAYERS = [
     {"findings"},
     {"blocks"},
     {"bounds"},
-    {"comparisons", "glance"},
+    {"comparisons", "glance", "limits", "singly"},
     {"self_checks", "losses", "watch_difference", "judging"},
     {"watch_export"},
     {"stencils"},

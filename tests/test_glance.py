@@ -6,16 +6,20 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gradcheck_cli import blocks, engine, walks
-from gradcheck_cli.bounds import ACCEPTED, Ladder, surely_clear
+from gradcheck_cli.bounds import ACCEPTED, Ladder, Rate, surely_clear
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Entry, Finding, Tally
+from gradcheck_cli.grades import ARITHMETIC
+from gradcheck_cli.limits import Limits, Plain, Sizes
 from gradcheck_cli.numeric import accuracy
 from gradcheck_cli.numeric.cross_entropy import Loss
-from gradcheck_cli.numeric.precision import FLOAT32
+from gradcheck_cli.numeric.models import Model
+from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT32, Precision, power_below
 from gradcheck_cli.numeric.softmax import Link, Sums
 from gradcheck_cli.outcome import Check
 from gradcheck_cli.watch_export import WatchExport
@@ -44,12 +48,20 @@ class Case:
         counted = self.labels != -100
         y = np.eye(classes)[np.where(counted, self.labels, 0)]
         self.grad: Array = (self.probs - y) * (self.upstream * counted)[:, None]
-        dtype = str(rng.choice(["float32", "float64"]))
-        self.grad, self.probs = self.grad.astype(dtype), self.probs.astype(dtype)
+        self.dtype = str(rng.choice(["float32", "float64", "float16", "bfloat16"]))
+        noise = rng.choice([0.0, 2.0**-22, 2.0**-9])
+        self.grad, self.probs = (self._stored(each, noise, rng) for each in (self.grad, self.probs))
         for _ in range(int(rng.integers(0, 4))):
             for plane in (self.grad, self.probs):
                 at = int(rng.integers(0, rows)), int(rng.integers(0, classes))
                 plane[at] = self._changed(plane[at], rng)
+
+    def _stored(self, values: Array, noise: float, rng: np.random.Generator) -> Array:
+        """Return values as an exporter stores them who is off by so much."""
+        values = values * (1.0 + noise * rng.uniform(-1.0, 1.0, values.shape))
+        if self.dtype == "bfloat16":  # as people store it who have no such format
+            return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        return values.astype(self.dtype)
 
     @staticmethod
     def _changed(value: Any, rng: np.random.Generator) -> Any:
@@ -58,7 +70,7 @@ class Case:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("number", range(60))
+@pytest.mark.parametrize("number", range(100))
 def test_the_same_is_found_as_by_a_close_look(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -66,13 +78,22 @@ def test_the_same_is_found_as_by_a_close_look(
         case = Case(number)
     tensors = {"upstream": case.upstream, "grad": case.grad, "probs": case.probs}
     settings = {"reduction": "none", "threads": 1 + number % 3}
+    if number % 5 == 0:
+        settings["compute_dtype"] = ("float32", "bfloat16", "float16")[number // 5 % 3]
     monkeypatch.setattr(blocks, "TILE_ENTRIES", int(10 ** (number % 4)))
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
-    glanced = examine(case.z, case.labels, settings, **tensors)
+    found: list[engine.Examination] = []
+
+    def examiner(order: engine.Order, processes: int) -> engine.Examination:
+        found.append(engine.examine(order, processes))
+        return found[-1]
+
+    glanced = examine(case.z, case.labels, settings, examiner, **tensors)
     monkeypatch.setattr(walks.Task, "plain", False)
-    closely = examine(case.z, case.labels, settings, **tensors)
+    closely = examine(case.z, case.labels, settings, examiner, **tensors)
     for name in ("grad", "probs"):
         assert _plain(named(glanced, name)) == _plain(named(closely, name))
+        assert found[0].findings[name].grade == found[1].findings[name].grade
     assert {each.code for each in glanced.warnings} == {each.code for each in closely.warnings}
     assert named(glanced, "difference").verdict is named(closely, "difference").verdict
 
@@ -124,28 +145,103 @@ def test_the_largest_error_of_a_difference_is_recorded(
     assert found.max_abs_error > 1e-17
 
 
-class _Recorded:
-    """A watch of a float32 gradient of 100 classes that has seen errors of up to 4 ulps."""
+def test_a_single_entry_that_only_16_bit_arithmetic_explains_is_found(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    logits = np.random.default_rng(3).normal(size=(200, 40)).astype(np.float32)
+    e = np.exp(logits.astype(float) - logits.max(axis=1, keepdims=True))
+    grad = (e / e.sum(axis=1, keepdims=True) - np.eye(40)[7]).astype(ml_dtypes.bfloat16).astype(np.float32)
+    grad[150, 3] = ml_dtypes.bfloat16(1.015 * grad[150, 3])
+    found: list[engine.Examination] = []
 
-    def __init__(self) -> None:
-        tally = Tally(FLOAT32, 1)
-        worst = Entry(0, 0, 1.0, 0.0, 1.0, 1.0, 1.0)
-        tally.add(Finding(1, 0, 1.0, 1e-3, 4.0, 1.0, (worst,)))
-        tally.needs(ACCEPTED)
-        rows: Any = SimpleNamespace(classes=100)
-        self.watch = WatchExport(Export("grad", rows, FLOAT32, FLOAT32, None, None), Loss(Link()), tally)
+    def examiner(order: engine.Order, processes: int) -> engine.Examination:
+        found.append(engine.examine(order, processes))
+        return found[-1]
+
+    examine(logits, np.full(200, 7), {"reduction": "sum"}, examiner, grad=grad)
+    grade = found[0].findings["grad"].grade
+    assert (grade.model, grade.strained, grade.strained_rows) == (Model.NATIVE_HALF, 1, 1)
+    assert (grade.nonzero, grade.rows) == (logits.size, 200)
 
 
+LEAST = {**dict.fromkeys(ARITHMETIC, Rate(0.0, 1e-3)), ACCEPTED: Rate(0.0, 1e-2)}
+
+
+def _recorded(
+    grid: Precision,
+    *,
+    margin: float = 1.0,
+    relative: float = 1.0,
+    ulps: float = 1e9,
+    model: Model = ACCEPTED,
+) -> Limits:
+    """Return the limits of a gradient of which these errors are on record, besides an absolute one of 1."""
+    tally = Tally(grid, 1)
+    worst = Entry(0, 0, 1.0, 0.0, 1.0, 1.0, margin)
+    tally.add(Finding(1, 0, 1.0, relative, ulps, margin, (worst,)))
+    tally.needs(model)
+    rows: Any = SimpleNamespace(classes=100)
+    native = grid if grid.half else None
+    none = np.zeros(1)
+    return Limits.of(tally, Export("grad", rows, grid, FLOAT32, native, None), LEAST, Plain(none, none, none))
+
+
+def _single(limits: Limits, error: float, size: float, unit: float) -> bool:
+    one = np.array([[size]])
+    spacing = power_below(one, np.empty_like(one)) * unit
+    return limits.exceeded(Sizes(np.array([[error]]), one, spacing, np.empty_like(one), None)) is not None
+
+
+@pytest.mark.parametrize("grid", [FLOAT32, BFLOAT16], ids=lambda grid: str(grid.name))
 @pytest.mark.parametrize("size", [0.75, 0.51, 1.0 - 2.0**-40, 3e-5])
+@pytest.mark.parametrize("share", [0.99, 1.01])
+def test_more_than_is_on_record_is_remarkable(grid: Precision, size: float, share: float) -> None:
+    ulp = 2.0 ** (np.frexp(size)[1] - grid.digits)
+    limits = _recorded(grid, ulps=0.4)
+    assert _single(limits, share * 0.4 * ulp, size, grid.unit) == (share > 1.0)
+    limits = _recorded(grid, relative=grid.unit / 4.0)
+    assert _single(limits, share * size * grid.unit / 4.0, size, grid.unit) == (share > 1.0)
+    limits = _recorded(grid, margin=0.01)
+    allowed = 1e-2 * size + (ulp / 2.0 if grid.half else 0.0)
+    assert _single(limits, share * 0.01 * allowed, size, grid.unit) == (share > 1.0)
+    limits = _recorded(grid)
+    assert _single(limits, share, 1e6, grid.unit) == (share > 1.0)
+
+
+def test_what_needs_a_looser_model_is_remarkable() -> None:
+    limits = _recorded(FLOAT32, model=Model.TREE)
+    assert not _single(limits, 0.99e-3 * 0.75, 0.75, FLOAT32.unit)
+    assert _single(limits, 1.01e-3 * 0.75, 0.75, FLOAT32.unit)
+
+
+@pytest.mark.parametrize(("relative", "remarkable"), [(0.5, [True, True]), (1.0, [False, True])])
+def test_what_is_flushed_is_remarkable_once(relative: float, remarkable: list[bool]) -> None:
+    """Of two entries that are off by as much as they are, and twice that, the first is stored as 0."""
+    size = np.array([[2.0**-149, 2.0**-149]])
+    sizes = Sizes(size * [1.0, 2.0], size, np.full((1, 2), 2.0**-140), np.empty((1, 2)), size < [1.0, 0.0])
+    found = _recorded(FLOAT32, relative=relative).exceeded(sizes)
+    assert found is not None
+    assert found.tolist() == [remarkable]
+
+
+def test_what_only_16_bit_arithmetic_explains_is_remarkable() -> None:
+    """It is counted, however large the errors on record."""
+    limits = _recorded(BFLOAT16)
+    assert not _single(limits, 0.49 * 2.0**-8, 0.75, BFLOAT16.unit)
+    assert _single(limits, 0.51 * 2.0**-7, 0.75, BFLOAT16.unit)
+
+
 @pytest.mark.parametrize(("ulps", "remarkable"), [(3.9, False), (4.1, True)])
-def test_more_ulps_than_on_record_are_remarkable(size: float, ulps: float, remarkable: bool) -> None:
-    error = ulps * 2.0 ** (np.frexp(size)[1] - 24)
-    limits = _Recorded().watch._limits()
-    assert limits.remarkable(np.array([error]), np.array([size]), np.ones(1)) == remarkable
+def test_more_ulps_at_the_label_than_on_record_are_remarkable(ulps: float, remarkable: bool) -> None:
+    tally, size = Tally(FLOAT32, 1), np.array([0.75])
+    tally.add(Finding(1, 0, 1.0, 1e-3, 4.0, 1.0, (Entry(0, 0, 1.0, 0.0, 1.0, 1.0, 1.0),)))
+    tally.needs(ACCEPTED)
+    rows: Any = SimpleNamespace(classes=100)
+    watch = WatchExport(Export("grad", rows, FLOAT32, FLOAT32, None, None), Loss(Link()), tally)
     at = SimpleNamespace(magnitude=np.ones(1), sums=SimpleNamespace(own_a=np.ones(1)))
     seen: Any = SimpleNamespace(at=at)
-    found = _Recorded().watch._remarkable(seen, np.array([size + error]), np.array([size]))
-    assert found == remarkable
+    assert watch._remarkable(seen, size + ulps * 2.0**-24, size) == remarkable
 
 
 @pytest.mark.parametrize("reach", [1.0, 1e3, 1e6, 1e7])

@@ -168,12 +168,9 @@ def fused_lse_error(at: Point, u: Precision) -> Floats:
     largest gradient: a kernel that loses more should subtract the maximum and log S one after the other.
     The largest gradient is at least that of the pivot, or of the likeliest class where that is another.
     """
-    sums, magnitude = at.sums, at.magnitude
-    likeliest = 1.0 / sums.total
-    others = np.where(sums.own_d < 0.0, np.abs(at.coefficient) * likeliest, 0.0)
-    largest = np.maximum(np.abs(at.own_gradient), others)
-    cost = magnitude * np.expm1(np.minimum(2.0 * u.unit * np.abs(sums.lse), 1.0))
-    return np.minimum(cost, FUSED_LSE_CAP * largest / likeliest)
+    cost = at.magnitude * np.expm1(np.minimum(2.0 * u.unit * np.abs(at.sums.lse), 1.0))
+    likeliest = 1.0 / at.sums.total
+    return np.minimum(cost, FUSED_LSE_CAP * at.largest / likeliest)
 
 
 def rounded_exponent(sums: Sums, link: Link, grid: Precision) -> tuple[Floats, float]:

@@ -160,6 +160,16 @@ class Point:
         """Return |s| Q + |zeta|, what multiplies a_j before anything cancels: (n,)."""
         return np.abs(self.by.s) * self.q.mass + np.abs(self.by.zeta)
 
+    @cached_property
+    def largest(self) -> Floats:
+        """Return what the largest |g| of each row is at least, before a softcap's slope: (n,).
+
+        That of the pivot, or of the likeliest class where that is another. Where there are no targets outside
+        the pivot column it is the largest, for the pivot's is the sum of all others.
+        """
+        others = np.where(self.sums.own_d < 0.0, np.abs(self.coefficient) * (1.0 / self.sums.total), 0.0)
+        return np.maximum(np.abs(self.own_gradient), others)
+
     def part(self, rows: slice | Indices) -> Point:
         """Return some of the rows."""
         own = self.own_gradient[rows]

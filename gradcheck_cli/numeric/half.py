@@ -39,11 +39,58 @@ def native_error(
     z-loss
     |zeta| p_j expm1(u_h (2 |lse| + 8)) for a rounded lse; for dense targets, each s q_k rounded to
     within half a subnormal in the same direction and summed by log-softmax's backward,
-    eta (p_j (K + sum of max(1, w_k)) + 4); and these targets summed in the half format. The cap leaves a
-    subnormal, for a row may have no more. The first plane of the room is returned.
+    eta (p_j (K + sum of max(1, w_k)) + 4); and these targets summed in the half format. The first plane of
+    the room is returned.
     """
+    out = native_terms(at, planes, half, g, room)
+    planes.put_pivot(out, planes.at_pivot(out) + native_target(at, half))
+    return capped(out, np.abs(g, out=room[1]).max(axis=1), half)
+
+
+def capped(terms: Floats, largest: Floats, half: Precision) -> Floats:
+    """Cap the terms at a sixth of each row's largest |g|, in place: (n, K), (n,).
+
+    The cap leaves a subnormal, for a row may have no more.
+    """
+    return np.minimum(terms, (NATIVE_CAP * largest + half.smallest_subnormal)[:, None], out=terms)
+
+
+def native_target(at: Point, half: Precision) -> Floats:
+    """Return what the pivot column has more than the others: (n,)."""
+    peak = at.q.at_pivot if at.q.sparse else at.q.peak
+    return _target(at, half) * peak
+
+
+def _target(at: Point, half: Precision) -> Floats:
+    """Return what q_j costs: (n,)."""
+    steepest = 1.0 if at.loss.link.softcap is None else 3.0 / at.loss.link.temperature
+    return 2.0 * half.unit * steepest * np.abs(at.by.s)
+
+
+def least_rate(sums: Sums, link: Link, half: Precision, depth: Floats | float) -> Floats:
+    """Return what native half arithmetic allows at least of |g_j| at some depth of plain rows: (n,)."""
+    fixed, per_depth = native_exponent(sums, link, half)
+    exponent = np.minimum(fixed + per_depth * depth, ANYTHING)
+    return np.minimum(np.expm1(exponent) + 6.0 * half.unit, NATIVE_CAP)
+
+
+def least_floor(magnitude: Floats, rate: Floats, largest: Floats, half: Precision) -> Floats:
+    """Return what native half arithmetic allows at least beside `rate` of |g_j| in plain rows: (n,) each.
+
+    A subnormal of what is scaled where that reaches no cap, given the largest |g| of each row; one of the
+    result in any case.
+    """
+    scaled = half.smallest_subnormal * magnitude
+    uncapped = rate * largest + scaled <= NATIVE_CAP * largest
+    return half.smallest_subnormal + np.where(uncapped, scaled, 0.0)
+
+
+def native_terms(
+    at: Point, planes: Planes, half: Precision, g: Floats, room: tuple[Floats, Floats]
+) -> Floats:
+    """Return the terms of :func:`native_error` before they are capped, no entry treated as the pivot's."""
     out, work = room
-    u, s, magnitude = half.unit, np.abs(at.by.s), at.magnitude
+    u, magnitude = half.unit, at.magnitude
     fixed, depth = native_exponent(at.sums, at.loss.link, half)
     np.multiply(planes.d, -depth, out=out)
     out += column(fixed)
@@ -54,24 +101,20 @@ def native_error(
     out *= column(magnitude)
     np.multiply(planes.a, column(_native_sums(at, half)), out=work)
     out += work
-    target, relative = 2.0 * u * s, 4.0 * u
+    relative = 4.0 * u
     if planes.slope is not None:
         out *= planes.slope
         steepest = 1.0 / at.loss.link.temperature
         np.multiply(planes.a, column(4.0 * u * magnitude * steepest), out=work)
         out += work
-        target, relative = 6.0 * u * s * steepest, 20.0 * u
+        relative = 20.0 * u
     if not at.q.sparse:
-        np.multiply(at.q.plane(), column(target), out=work)
+        np.multiply(at.q.plane(), column(_target(at, half)), out=work)
         out += work
-    peak = at.q.at_pivot if at.q.sparse else at.q.peak
-    planes.put_pivot(out, planes.at_pivot(out) + target * peak)
     np.abs(g, out=work)
-    largest = work.max(axis=1)
     work *= relative
     out += work
     out += half.smallest_subnormal * ((1.0 if at.q.sparse else 5.0) + column(magnitude))
-    np.minimum(out, (NATIVE_CAP * largest + half.smallest_subnormal)[:, None], out=out)
     return out
 
 

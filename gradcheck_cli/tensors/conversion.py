@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ def convert(stored: Array, out: Array, dtype: str) -> Fault | None:
     values = decoded(stored, dtype)
     if dtype == "bool" and values.max(initial=0) > 1:
         return _first(values > 1, values, "is neither true (1) nor false (0)")
+    if out.dtype == np.float64 and values.dtype == np.float16:
+        np.take(half_values(), values.view(np.uint16), out=out, mode="clip")
+        return None
     if out.dtype.kind == "f":
         # A signalling NaN raises a flag when it is widened; it is a NaN all the same.
         with np.errstate(all="ignore"):
@@ -41,6 +45,15 @@ def convert(stored: Array, out: Array, dtype: str) -> Fault | None:
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.max(initial=0) > INT64_MAX:
         return _first(values > INT64_MAX, values, "is more than an int64 holds")
     return None
+
+
+@cache
+def half_values() -> Array:
+    """Return the float16 number of each pattern of bits; NumPy takes ten times as long for subnormals."""
+    with np.errstate(all="ignore"):
+        values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    values.flags.writeable = False
+    return values
 
 
 def decoded(stored: Array, dtype: str) -> Array:
