@@ -105,19 +105,28 @@ class _DenseChain:
     unit: float
 
     def tile(self, tile: Tile, tally: Tally) -> None:
-        q, a, planes, room = tile.at.q, tile.planes.a, tile.planes, tile.room
-        weights, tiny = tile.plane(room.got), a <= _SMALLEST
+        q, a, planes = tile.at.q, tile.planes.a, tile.planes
+        got, allowed, error, work = tile.planes_of_room()
+        weights = work
         weights[...] = q.plane()
         planes.put_pivot(weights, q.at_pivot)
-        expected = a * q.mass[:, None] - weights
+        tiny = a <= _SMALLEST if a.min() <= _SMALLEST else None
+        expected = a * q.mass[:, None]
+        np.add(expected, weights, out=allowed)
+        allowed *= self.unit
+        allowed += 2.0**-1000
+        expected -= weights
         planes.put_pivot(expected, cross_entropy.excess_at_pivot(tile.at.sums, q))
-        at_probabilities = -np.divide(weights, a, out=np.zeros_like(weights), where=~tiny)
-        got = vjp(a, at_probabilities)
-        # A probability too small for -y/a takes its share of the inner product along.
-        lost = row_sum(np.where(tiny, weights, 0.0))[:, None]
-        allowed = self.unit * (a * q.mass[:, None] + weights) + lost * a + 2.0**-1000
-        allowed[tiny] = np.inf
-        error, work = tile.plane(room.error), tile.plane(room.work)
+        if tiny is None:
+            np.divide(weights, a, out=got)
+        else:
+            # A probability too small for -y/a takes its share of the inner product along.
+            allowed += row_sum(np.where(tiny, weights, 0.0))[:, None] * a
+            allowed[tiny] = np.inf
+            got[...] = 0.0
+            np.divide(weights, a, out=got, where=~tiny)
+        np.negative(got, out=got)
+        vjp(a, got, out=got)
         tally.add(compare(Sides(got, expected, allowed), tally.look(tile.place), error, work))
 
     def end(self, tally: Tally) -> None:

@@ -108,10 +108,14 @@ class Planes:
         values[self.rows, self.pivot] = entries
 
 
-def vjp(a: Floats, upstream: Floats) -> Floats:
-    """Return (t - <t, a>) a, the softmax layer's backward: (n, K), (n, K) to (n, K)."""
+def vjp(a: Floats, upstream: Floats, out: Floats | None = None) -> Floats:
+    """Return (t - <t, a>) a, the softmax layer's backward: (n, K), (n, K) to (n, K).
+
+    It may be written to the upstream gradient itself.
+    """
     inner = row_sum(upstream * a)
-    bottom: Floats = (upstream - inner[:, None]) * a
+    bottom: Floats = np.subtract(upstream, inner[:, None], out=out)
+    bottom *= a
     return bottom
 
 
