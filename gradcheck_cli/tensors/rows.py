@@ -16,9 +16,12 @@ from gradcheck_cli.tensors.tensor import Tensor
 Array = np.ndarray[Any, np.dtype[Any]]
 
 # Classes that do not lie next to each other are read in one go with what lies between them as long as the
-# gap costs less than another system call, and the whole stays small.
+# gap costs less than another system call, and the whole stays small. Where they are read one by one, as many
+# of their neighbours come along, which are the next rows.
 GAP_BYTES = 4096
 SPAN_BYTES = 4 << 20
+
+_NOTHING: tuple[int, int, Array] = (-1, 0, np.empty((0, 0)))
 
 
 class Rows:
@@ -34,6 +37,7 @@ class Rows:
         self.tensor = tensor
         self.axis: int | None = None
         self._flat: Rows | None = None
+        self._held = _NOTHING  # slab, first neighbour, values: replaced as a whole, for threads
         if axis is None:
             self.classes, self.count = 1, math.prod(shape)
             self._inner = 1
@@ -133,18 +137,25 @@ class Rows:
 
     def _slab(self, outer: int, first: int, size: int) -> Array:
         """Return (classes, size) stored values: ``size`` neighbours of every class of one slab."""
+        of, begin, held = self._held
+        if of != outer or not begin <= first <= first + size <= begin + held.shape[1]:
+            begin, held = self._fetched(outer, first, size)
+            self._held = (outer, begin, held) if size < self._inner else _NOTHING
+        return held[:, first - begin : first - begin + size]
+
+    def _fetched(self, outer: int, first: int, size: int) -> tuple[int, Array]:
+        """Return neighbours of every class, and the first of them; those that follow come along."""
         tensor, inner, classes = self.tensor, self._inner, self.classes
-        base = outer * classes * inner + first
-        span = (classes - 1) * inner + size
-        item = tensor.stored.itemsize
-        if size == inner or ((inner - size) * item <= GAP_BYTES and span * item <= SPAN_BYTES):
-            whole = _scratch((classes * inner,), tensor.stored)
-            tensor.read_into(whole[:span], base)
-            return whole.reshape(classes, inner)[:, :size]
-        part = _scratch((classes, size), tensor.stored)
+        base, item = outer * classes * inner, tensor.stored.itemsize
+        size = min(inner - first, max(size, SPAN_BYTES // (classes * item)))
+        if size == inner or ((inner - size) * item <= GAP_BYTES and classes * inner * item <= SPAN_BYTES):
+            whole = np.empty((classes, inner), tensor.stored)
+            tensor.read_into(whole, base)
+            return 0, whole
+        part = np.empty((classes, size), tensor.stored)
         for label in range(classes):
-            tensor.read_into(part[label], base + label * inner)
-        return part
+            tensor.read_into(part[label], base + first + label * inner)
+        return first, part
 
     @staticmethod
     def _elements(rows: Rows, start: int, stop: int) -> Array:

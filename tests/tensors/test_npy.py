@@ -279,12 +279,14 @@ def test_floats_keep_every_bit_of_special_values(tmp_path: Path) -> None:
         assert np.isnan(read_all(tensor, 0)).all()
 
 
+@pytest.mark.parametrize("span", [1, 100, 1 << 20])
 @pytest.mark.parametrize("gap", [0, 1 << 20])
 @pytest.mark.parametrize("axis", [0, 1, 2, 3])
 def test_channels_first_partial_slabs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: int, gap: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: int, gap: int, span: int
 ) -> None:
     monkeypatch.setattr(rows, "GAP_BYTES", gap)
+    monkeypatch.setattr(rows, "SPAN_BYTES", span)
     array = np.random.default_rng(1).standard_normal((2, 5, 3, 4)).astype(np.float32)
     np.save(tmp_path / "x.npy", array)
     wanted = expected_rows(array, axis)
@@ -308,11 +310,15 @@ def test_N28_fortran_order_of_many_axes(tmp_path: Path, monkeypatch: pytest.Monk
             np.testing.assert_array_equal(read_all(tensor, axis), expected_rows(array, axis))
 
 
-def test_threads_read_the_same_rows_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("axis", [0, 1])
+def test_threads_read_the_same_rows_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: int
+) -> None:
+    monkeypatch.setattr(rows, "SPAN_BYTES", 1 << 11)
     array = np.random.default_rng(2).standard_normal((400, 33)).astype(np.float16)
-    np.save(tmp_path / "x.npy", array)
+    np.save(tmp_path / "x.npy", array if axis else np.ascontiguousarray(array.T))
     with open_tensor(str(tmp_path / "x.npy"), role="logits") as tensor, ThreadPoolExecutor(8) as pool:
-        view = Rows(tensor, 1)
+        view = Rows(tensor, axis)
 
         def read(start: int) -> np.ndarray[Any, Any]:
             out = np.empty((10, 33))
