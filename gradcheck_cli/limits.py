@@ -17,7 +17,7 @@ from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import A_HAIR_LESS, Tally
 from gradcheck_cli.numeric.allowance import column
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.precision import Floats, Precision, power_below
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
@@ -40,21 +40,25 @@ class Plain:
 
 @dataclass(frozen=True, eq=False)
 class Sizes:
-    """Errors and sizes of entries: (n, K) each, and a plane to work in."""
+    """Errors and sizes of entries: (n, K) each, and two planes to work in."""
 
     error: Floats
     size: Floats  # |g|, a hair less than it may be, but not 0
-    half_spacing: Floats
-    work: Floats
     zero: Flags | None  # what was got is 0, if that is known to be anywhere
+    work: Floats
+    more: Floats
 
     def at(self, rows: Indices, columns: Indices) -> Sizes:
         """Return some of the entries, as rows of one class each."""
-        error, size, spacing = (
-            each[rows, columns][:, None] for each in (self.error, self.size, self.half_spacing)
-        )
+        error, size = self.error[rows, columns][:, None], self.size[rows, columns][:, None]
         zero = None if self.zero is None else self.zero[rows, columns][:, None]
-        return Sizes(error, size, spacing, np.empty_like(error), zero)
+        return Sizes(error, size, zero, np.empty_like(error), np.empty_like(error))
+
+    def half_spacing(self, grid: Precision) -> Floats:
+        """Return u P of the entries: (n, K), in the second plane."""
+        power_below(self.size, self.more)
+        np.maximum(self.more, grid.smallest_normal, out=self.more)
+        return np.multiply(self.more, grid.unit, out=self.more)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ class Limits:
     margin: float | None  # error / (sloped |g| + u P + floor); None where the relative one holds it
     sloped: Floats  # (n,)
     floor: Floats  # (n,)
+    grid: Precision
     flushed: bool  # whether a relative error of 1, that of what is stored as 0, is on record
 
     @classmethod
@@ -86,6 +91,7 @@ class Limits:
             margin=A_HAIR_LESS * margin - 2.0 * LOST / unit if half else None,
             sloped=sloped,
             floor=rows.floor,
+            grid=export.grid,
             flushed=relative >= 1.0,
         )
 
@@ -98,19 +104,24 @@ class Limits:
         """Return which entries are not within the limits, or None if all are."""
         found: list[Flags] = []
 
-        def hold(plane: Floats, limit: Floats | float) -> None:
-            if not (np.maximum.reduce(plane, axis=1) <= limit).all():
+        def hold(plane: Floats, limit: Floats | float) -> Floats:
+            largest: Floats = np.maximum.reduce(plane, axis=1)
+            if not (largest <= limit).all():
                 found.append(~(plane <= column(limit)))
+            return largest
 
         hold(of.error, self.absolute)
-        hold(np.divide(of.error, of.half_spacing, out=of.work), self.spacings)
-        if self.margin is not None:
-            allowed = np.multiply(of.size, column(self.sloped), out=of.work)
-            allowed += of.half_spacing
-            allowed += column(self.floor)
-            hold(np.divide(of.error, allowed, out=of.work), self.margin)
         relative = np.divide(of.error, of.size, out=of.work)
         if self.flushed and of.zero is not None:
             np.putmask(relative, of.zero, 0.0)
-        hold(relative, self.relative)
+        largest = hold(relative, self.relative)
+        if self.margin is None and (2.0 * largest <= self.spacings * self.grid.unit).all():
+            return np.logical_or.reduce(found) if found else None  # an entry is less than twice P
+        spacing = of.half_spacing(self.grid)
+        hold(np.divide(of.error, spacing, out=of.work), self.spacings)
+        if self.margin is not None:
+            allowed = np.multiply(of.size, column(self.sloped), out=of.work)
+            allowed += spacing
+            allowed += column(self.floor)
+            hold(np.divide(of.error, allowed, out=of.work), self.margin)
         return np.logical_or.reduce(found) if found else None

@@ -14,7 +14,7 @@ from gradcheck_cli.grades import Grade
 from gradcheck_cli.limits import A_HAIR, Limits, Plain, Sizes
 from gradcheck_cli.numeric import half
 from gradcheck_cli.numeric.cross_entropy import Loss
-from gradcheck_cli.numeric.precision import FLOAT64, Floats, power_below
+from gradcheck_cli.numeric.precision import FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import Indices, Sums
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
@@ -70,7 +70,7 @@ class WatchExport:
         own, sampled = got[at_label], self._sampled_from(seen, got)
         right = seen.inverse * seen.coefficient if self._of_loss else seen.inverse
         filling = self._filling(seen, got, right) if self._export.grid.half else None
-        much = not self._leave_open(seen, self._sizes(seen, got, right, filling))
+        much = not self._leave_open(seen, self._sizes(seen, got, right, filling.zero if filling else None))
         closely = np.full(len(own), much)
         self._closely.append(closely)
         self._own.append(own)
@@ -96,26 +96,19 @@ class WatchExport:
         filled, flushed = np.count_nonzero(there, axis=1), int(np.count_nonzero(zero & there))
         return _Filling(filled, flushed, zero if some else None)
 
-    def _sizes(self, seen: Glimpse, got: Floats, right: Floats, filling: _Filling | None) -> Sizes:
+    def _sizes(self, seen: Glimpse, got: Floats, right: Floats, zero: Flags | None) -> Sizes:
         """Return errors and sizes of the entries, but for the label's; what was got is overwritten."""
-        size, spacing = seen.plane(seen.room.work), seen.plane(seen.room.g)
+        size, at_label = seen.plane(seen.room.work), (seen.rows, seen.labels)
         np.multiply(seen.w, (right * (1.0 - A_HAIR))[:, None], out=size)
         error = np.subtract(got, size, out=got)
-        error[seen.rows, seen.labels] = 0.0
+        error[at_label] = 0.0
         np.abs(error, out=error)
         if right.min() < 0.0:
             np.abs(size, out=size)
-        size[seen.rows, seen.labels] = 1.0
-        grid = self._export.grid
-        subnormal = not float((seen.least * np.abs(right)).min()) > grid.smallest_normal
-        if subnormal:
+        size[at_label] = 1.0
+        if not float((seen.least * np.abs(right)).min()) > FLOAT64.smallest_normal:
             np.maximum(size, FLOAT64.smallest_normal, out=size)
-        power_below(size, spacing)
-        if subnormal:
-            np.maximum(spacing, grid.smallest_normal, out=spacing)
-        spacing *= grid.unit
-        zero = None if filling is None else filling.zero
-        return Sizes(error, size, spacing, seen.plane(seen.room.allowed), zero)
+        return Sizes(error, size, zero, seen.plane(seen.room.allowed), seen.plane(seen.room.g))
 
     def _leave_open(self, seen: Glimpse, of: Sizes) -> bool:
         """Keep the entries that may change the result, unless there are too many to look at one by one."""
