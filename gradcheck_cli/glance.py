@@ -35,6 +35,9 @@ from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, refuse_masked_labels, undefined
 from gradcheck_cli.tensors import Rows
 
+_FIRST = 8
+"""Part of a tile that is looked at before anything is known, and therefore closely."""
+
 _MANY_ROWS = 4096
 """Rows whose bounds are worked out together at most."""
 
@@ -145,9 +148,10 @@ class Glance:
     def take(self, rows: range) -> None:
         """Look at consecutive rows; until the first are settled nothing is known to be unremarkable."""
         n, tile = len(rows), self.grid.tile
-        if self._patience == 1 and n > tile:
-            self.take(rows[:tile])
-            self.take(rows[tile:])
+        first = max(1, tile // _FIRST)
+        if self._patience == 1 and n > first:
+            self.take(rows[:first])
+            self.take(rows[first:])
             return
         piece = _Piece(Coming.of(self.problem, rows), np.empty((5, n)), np.empty(n))
         for start in range(0, n, tile):
