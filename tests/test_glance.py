@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine, walks
+from gradcheck_cli import blocks, engine, glance, walks
 from gradcheck_cli.bounds import ACCEPTED, Ladder, Rate, surely_clear
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Entry, Finding, Tally
@@ -109,6 +109,7 @@ def test_a_difference_that_is_off_in_one_entry_is_found(
 ) -> None:
     from gradcheck_cli.numeric import difference  # noqa: PLC0415 - patched here
 
+    monkeypatch.setattr(glance, "_FIRST", 1)
     right, seen = difference._log_ratio, []
 
     def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
@@ -129,6 +130,7 @@ def test_the_largest_error_of_a_difference_is_recorded(
     """An error within the ruler's own leaves no row in doubt; the largest is found where w is large."""
     from gradcheck_cli.numeric import difference  # noqa: PLC0415 - patched here
 
+    monkeypatch.setattr(glance, "_FIRST", 1)
     right = difference._log_ratio
 
     def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
