@@ -56,9 +56,7 @@ class WatchExport:
         self._open: list[tuple[Indices, Indices, Floats]] = []  # rows, columns, (3, m) got, a and d
         self._sampled: list[tuple[Indices, Floats, Floats]] = []  # rows, got, a
         self._counted: list[tuple[Floats, Floats]] = []  # got, expected, to be counted in ulps
-        self._filled: list[
-            Indices
-        ] = []  # (n,) of 16 bits: how many outside the label's column should not be 0
+        self._filled: list[Indices] = []  # (n,) of a 16-bit export: see `_Filling`
 
     def look(self, seen: Glimpse) -> Flags | None:
         """Subtract what is right, and leave open what may change the result.
@@ -84,6 +82,7 @@ class WatchExport:
         return None
 
     def _filling(self, seen: Glimpse, got: Floats, right: Floats) -> _Filling:
+        """Return what should not be 0 and what is; where all is far from it, without a look at each product."""
         zero = got == 0.0
         zero[seen.rows, seen.labels] = False
         some = bool(zero.any())
