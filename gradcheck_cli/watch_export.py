@@ -82,7 +82,7 @@ class WatchExport:
         return None
 
     def _filling(self, seen: Glimpse, got: Floats, right: Floats) -> _Filling:
-        """Return what should not be 0 and what is; where all is far from it, without a look at each product."""
+        """Return what should not be 0 and what is, without a look at each product where all are large."""
         zero = got == 0.0
         zero[seen.rows, seen.labels] = False
         some = bool(zero.any())
