@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradcheck_cli.diagnosis.bug import ROUNDING
 from gradcheck_cli.diagnosis.guess import Name
 from gradcheck_cli.numeric.precision import Floats
 
@@ -33,6 +34,13 @@ AFTER_SUM = Name(
     "the examples are summed without their upstream gradients, and the sum is multiplied by {of} of these",
     "weight each example before the sum: dE/dW = sum_n g_n x_n (a - y)_n",
 )  # fmt: skip
+RUNNING = Name(
+    "low-precision-accumulation", "acc = {grid}(acc + x^T G of {each})",
+    "the sum over the examples is kept in {grid}, rounded {chunks:,} times, after every {each}{way}: a sum "
+    "made so gives every entry",
+    "keep the sum in float32 and round it once at the end; the error grows with the number of chunks",
+    ROUNDING,
+)  # fmt: skip
 
 OF_TURNED = {
     "grad-weight": {
@@ -46,7 +54,7 @@ OF_TURNED = {
     },
 }  # fmt: skip
 
-NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, TURNED, DECAY, AFTER_SUM)
+NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, TURNED, DECAY, AFTER_SUM, RUNNING)
 
 
 def decay_of(got: Floats, right: Floats, weight: Floats, allowed: Floats) -> float | None:

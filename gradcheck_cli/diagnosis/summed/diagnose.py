@@ -20,11 +20,13 @@ from gradcheck_cli.diagnosis.summed.catalogue import (
     DECAY,
     NOT_REDUCED,
     OF_TURNED,
+    RUNNING,
     SUMMED_OVER_ALL,
     TURNED,
     decay_of,
 )
 from gradcheck_cli.diagnosis.summed.piece import Part, of_suspect, pieces
+from gradcheck_cli.diagnosis.summed.running import reproduced, rounding_like
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Made
 from gradcheck_cli.outcome import Diagnosis, Fact
 
@@ -56,7 +58,9 @@ def diagnose(layer: Layer) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
             return (_said(layer, _ZERO, {}),), facts
         named = worded(standing, layer.export.name)
         if not named and layer.export.name != "grad-inputs":
-            named = _of_matrix(layer, parts[0])
+            named = _of_matrix(layer, parts[0]) or _kept_short(layer, parts[0])
+            like = None if named else rounding_like(layer, parts[0])
+            facts = facts if like is None else (like, *facts)
         return named, facts
 
 
@@ -152,6 +156,16 @@ def _of_matrix(layer: Layer, part: Part) -> tuple[Diagnosis, ...]:
         if decay is not None:
             return (_said(layer, DECAY, {"decay": decay}),)
     return ()
+
+
+def _kept_short(layer: Layer, part: Part) -> tuple[Diagnosis, ...]:
+    """Return that the sum over the examples was kept in 16 bits, where that gives every entry."""
+    found = reproduced(layer, part)
+    if found is None:
+        return ()
+    told = {"chunks": found.chunks, "size": found.size, "grid": layer.export.grid.name}
+    words = {"each": found.each, "way": found.way.words}
+    return (_said(layer, RUNNING, told | words),)
 
 
 def _said(layer: Layer, name: Name, told: dict[str, Any]) -> Diagnosis:
