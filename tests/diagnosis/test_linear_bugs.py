@@ -132,6 +132,8 @@ def test_the_layers_own_bugs_are_named(tmp_path: Path) -> None:
         ("grad-bias", g[-1], "bias-not-reduced"),
         ("grad-bias", g[0], "bias-not-reduced"),
         ("grad-bias", np.full_like(db, g.sum()), "bias-summed-over-everything"),
+        ("grad-bias", dw.sum(axis=0), "bias-multiplied-by-inputs"),
+        ("grad-bias", dw.mean(axis=0), "bias-multiplied-by-inputs"),
         ("grad-bias", np.zeros_like(db), "all-zero"),
         ("grad-inputs", g @ c.w, "weight-transposed"),
         ("grad-weight", np.zeros_like(dw), "all-zero"),
@@ -141,6 +143,29 @@ def test_the_layers_own_bugs_are_named(tmp_path: Path) -> None:
     outcome = examined(tmp_path, c, given={"grad-weight": dw + 0.01 * c.w}, weight_layout="io")
     assert outcome.diagnosis[0].parameters["decay"] == pytest.approx(0.01, rel=1e-4)
     assert dx.shape == c.x.shape
+
+
+@pytest.mark.parametrize("kind", ["friendly", "adversarial", "weak"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+def test_a_bias_led_through_the_inputs_is_named(tmp_path: Path, kind: str, dtype: Any) -> None:
+    c = case(200, 40, 50) if kind != "weak" else case(8, 3, 8)
+    if kind == "adversarial":
+        c = c._replace(x=c.x * 10.0 ** np.arange(-20, 20), w=c.w / 10.0 ** np.arange(-20, 20)[:, None])
+    wrong = c.led("weight", c.u[:, None] * c.bare).sum(axis=0)
+    outcome = examined(tmp_path, c, dtype, {"grad-bias": wrong})
+    assert codes(outcome, "grad-bias") == ["bias-multiplied-by-inputs"]
+    if dtype is not ml_dtypes.bfloat16:  # whose sums leave the factor open
+        both = examined(tmp_path, c, dtype, {"grad-bias": -wrong})
+        assert codes(both, "grad-bias") == ["sign-flipped", "bias-multiplied-by-inputs"]
+    wrong[1] += np.abs(wrong).max()
+    assert not examined(tmp_path, c, dtype, {"grad-bias": wrong}).diagnosis
+
+
+def test_inputs_that_sum_to_one_hide_a_bias_led_through_them(tmp_path: Path) -> None:
+    c = case()
+    c = c._replace(x=np.abs(c.x) / np.abs(c.x).sum(axis=1, keepdims=True))
+    wrong = c.led("weight", c.u[:, None] * c.bare).sum(axis=0)
+    assert examined(tmp_path, c, given={"grad-bias": wrong}).verdict is Verdict.PASS
 
 
 def test_the_gradient_at_the_logits_is_diagnosed_as_check_does_it(tmp_path: Path) -> None:

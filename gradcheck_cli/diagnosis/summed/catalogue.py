@@ -21,6 +21,11 @@ SUMMED_OVER_ALL = Name(
     "every class has the same number, the sum over examples and classes, which is 0 but for rounding",
     "sum over the examples alone: one number for each class",
 )  # fmt: skip
+WITH_INPUTS = Name(
+    "bias-multiplied-by-inputs", "{of} of dE/dW over the inputs",
+    "the bias has the {of} of the weight's gradient over the inputs: its examples are multiplied by x too",
+    "the bias has an input that is always 1: dE/db = sum_n G_n, without x",
+)  # fmt: skip
 TURNED = Name(
     "weight-transposed", "{formula}", "{what}", "{advice}",
 )  # fmt: skip
@@ -54,7 +59,7 @@ OF_TURNED = {
     },
 }  # fmt: skip
 
-NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, TURNED, DECAY, AFTER_SUM, RUNNING)
+NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, WITH_INPUTS, TURNED, DECAY, AFTER_SUM, RUNNING)
 
 
 def decay_of(got: Floats, right: Floats, weight: Floats, allowed: Floats) -> float | None:

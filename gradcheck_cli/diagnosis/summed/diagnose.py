@@ -23,6 +23,7 @@ from gradcheck_cli.diagnosis.summed.catalogue import (
     RUNNING,
     SUMMED_OVER_ALL,
     TURNED,
+    WITH_INPUTS,
     decay_of,
 )
 from gradcheck_cli.diagnosis.summed.piece import Part, of_suspect, pieces
@@ -122,6 +123,9 @@ def _own(layer: Layer, few: Sequence[Part]) -> list[Guess[Part]]:
             Guess(NOT_REDUCED, partial(_ended, place), {"which": which})
             for place, which in enumerate(("first", "last"))
         ]
+    if few and few[0].folded is not None and layer.problem.features > 1:
+        for of, parts in (("sum", 1), ("mean", layer.problem.features)):
+            found.append(Guess(WITH_INPUTS, partial(_folded, parts), {"of": of}))
     if few and few[0].other is not None:
         found.append(Guess(TURNED, _turned, dict(OF_TURNED["grad-inputs"])))
     return found
@@ -132,6 +136,14 @@ def _ended(place: int, part: Part) -> Made:
     if part.ends is None:
         raise ValueError("only the bias's gradient is compared with single examples")
     return part.ends[place]
+
+
+def _folded(parts: int, part: Part) -> Made:
+    """Return the sum of the weight's gradient over the inputs, or their mean."""
+    if part.folded is None:
+        raise ValueError("only the bias's gradient is compared with sums over the inputs")
+    plane, error = part.folded
+    return plane / parts, error / parts
 
 
 def _turned(part: Part) -> Made:

@@ -27,6 +27,7 @@ class Part(Piece):
 
     made: dict[int, Made]  # by id of the suspect
     ends: tuple[Made, Made] | None  # of the bias: the first example's share, and the last one's
+    folded: Made | None  # of the bias: the weight's gradient summed over the inputs
     weight: Floats | None  # the parameter's own rows
     other: Made | None  # of the inputs: G W in place of G W^T
 
@@ -59,6 +60,8 @@ def _sums(layer: Layer, tried: Sequence[Suspect], chosen: list[int] | None) -> P
     sums = {id(each): (np.zeros_like(right), np.zeros_like(right)) for each in tried}
     first: Made | None = None
     last: Made = (right, leeway)
+    folded = np.zeros_like(right), np.zeros_like(right)
+    again = layer.summed(problem.rows + problem.features)
     for tile, inputs, recipe in layer.tiles():
         x = np.ones((len(inputs), 1)) if chosen is None else inputs[:, chosen]
         size, (g, off) = np.abs(x), layer.right(tile)
@@ -66,6 +69,9 @@ def _sums(layer: Layer, tried: Sequence[Suspect], chosen: list[int] | None) -> P
         leeway += size.T @ (off + rounded * np.abs(g))
         first = (g[:1], off[:1]) if first is None else first
         last = g[-1:], off[-1:]
+        if chosen is None:
+            folded[0][...] += inputs.sum(axis=1) @ g
+            folded[1][...] += np.abs(inputs).sum(axis=1) @ (off + again * np.abs(g))
         for each in tried:
             plane, error = layer.made(each, tile, recipe)
             sums[id(each)][0][...] += x.T @ plane
@@ -78,6 +84,7 @@ def _sums(layer: Layer, tried: Sequence[Suspect], chosen: list[int] | None) -> P
         allowed=_allowed(layer, leeway, right, got),
         made={key: _stored(layer, *each) for key, each in sums.items()},
         ends=None if first is None or chosen is not None else (_stored(layer, *first), _stored(layer, *last)),
+        folded=None if chosen is not None else _stored(layer, *folded),
         weight=problem.bias[None] if chosen is None else problem.weight[chosen],
         other=None,
     )
@@ -118,6 +125,7 @@ def _of_examples(layer: Layer, tried: Sequence[Suspect], *, sample: bool) -> Ite
             allowed=_allowed(layer, leeway, g, got),
             made={id(each): _stored(layer, *led(layer.made(each, tile, recipe))) for each in tried},
             ends=None,
+            folded=None,
             weight=None,
             other=_stored(layer, *led(right, turned.T, size.T)) if square else None,
         )
