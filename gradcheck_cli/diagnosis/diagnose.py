@@ -18,6 +18,7 @@ from gradcheck_cli.diagnosis.memory import other_orders
 from gradcheck_cli.diagnosis.sample import Sample, draw
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.solve import Explanation, distinct, solve
+from gradcheck_cli.diagnosis.stepwise import in_micro_batches
 from gradcheck_cli.diagnosis.survey import Survey, survey
 from gradcheck_cli.diagnosis.view import Rows
 from gradcheck_cli.diagnosis.weakness import weaknesses
@@ -81,7 +82,8 @@ def _diagnosed(evidence: Evidence) -> tuple[tuple[Diagnosis, ...], tuple[Fact, .
             found = survey(situation, _claims(explanations), evidence.processes, solution.factor)
         sure = [each for each, left in zip(explanations, found.unexplained, strict=True) if not left]
         named = _named(sure, found, sample, evidence)
-        named = named or patterns.patterns(found, situation) or _reordered(evidence, found)
+        named = named or patterns.patterns(found, situation) or _in_parts(found, sample, evidence)
+        named = named or _reordered(evidence, found)
         return named, tuple(each for each in facts(found, sample) if not (named and each.code in GUESSES))
 
 
@@ -107,6 +109,14 @@ def _named(
         because = _because(best, each.hypothesis, evidence.situation)
         named += [replace(one, tied_with=best.codes[0], tied_because=because) for one in tied]
     return tuple(named)
+
+
+def _in_parts(found: Survey, sample: Sample, evidence: Evidence) -> tuple[Diagnosis, ...]:
+    """Return the micro-batches that explain every row, which a sample does not show."""
+    if found.in_ignored or found.factor[0] <= found.factor[1]:
+        return ()
+    explained = in_micro_batches(sample, evidence.processes)
+    return _worded(explained[0], found, ()) if explained else ()
 
 
 def _because(best: Hypothesis, other: Hypothesis, situation: Situation) -> str | None:

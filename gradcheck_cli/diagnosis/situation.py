@@ -103,15 +103,17 @@ class Situation:
             self.problem.targets.read(start, stop, found[start - rows.start : stop - rows.start])
         return found
 
-    def counted_in(self, parts: int) -> Indices:
-        """Return how many rows count in each of so many equal parts: (parts,)."""
+    def counted_in(self, parts: int, *, in_turn: bool = False) -> Indices:
+        """Return how many rows count in each of so many parts, contiguous ones or dealt in turn: (parts,)."""
         size = self.rows // parts
-        found = np.zeros(parts, dtype=np.int64)
         if self.problem.soft:
-            return found + size
+            return size + (
+                np.arange(parts) < self.rows - parts * size if in_turn else np.zeros(parts, np.int64)
+            )
+        found = np.zeros(parts, dtype=np.int64)
         for start, labels in self._labels():
-            places = np.arange(start, start + len(labels))[labels != self.problem.ignore_index] // size
-            found += np.bincount(places, minlength=parts)
+            places = np.arange(start, start + len(labels))[labels != self.problem.ignore_index]
+            found += np.bincount(places % parts if in_turn else places // size, minlength=parts)
         return found
 
     @cached_property

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from gradcheck_cli.diagnosis.bug import DEFECT, Bug, Variant
 from gradcheck_cli.diagnosis.fit import factors
+from gradcheck_cli.diagnosis.micro import RowFactors, even, uneven
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
-from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows
-
-_MOST_PARTS = 64  # micro-batches
 
 
 def _per_row(sample: Sample) -> bool:
@@ -75,127 +71,27 @@ def _by_row(sample: Sample) -> Iterable[Variant]:
         )
 
 
-def _micro(sample: Sample, *, mean: bool) -> Iterable[Variant]:
-    """Yield the factors of equal contiguous micro-batches, each divided by the rows that count in it."""
-    situation = sample.situation
-    if not situation.divided or situation.problem.loss.class_weights is not None:
+def _seen(sample: Sample, *, mean: bool) -> Iterable[Variant]:
+    """Yield unequal micro-batches, if every row is there."""
+    if not sample.whole:
         return
-    for parts in range(2, min(_MOST_PARTS, situation.rows) + 1):
-        if situation.rows % parts:
-            continue
-        counted = situation.counted_in(parts)
-        if len(set(counted[counted > 0].tolist())) == 1:
-            continue  # every row has the same factor
-        share = situation.problem.divisor / np.maximum(counted, 1) / (parts if mean else 1)
-        size = situation.rows // parts
-
-        def factor(recipe: Recipe, share: Floats = share, size: int = size) -> Floats:
-            picked: Floats = share[recipe.numbers // size]
-            return picked
-
-        told = {
-            "parts": parts,
-            "size": size,
-            "fewest": int(counted.min()),
-            "most": int(counted.max()),
-        }
-        yield Variant(factor=factor, parameters=told)
-
-
-def _seen_micro(sample: Sample, *, mean: bool) -> Iterable[Variant]:
-    """Yield unequal contiguous micro-batches, as the factors of the rows show them, if every row is there.
-
-    A run of rows with the factor r is made of micro-batches of c = d / r counted rows each, d the divisor
-    (for a mean of M means, d / (M r)); rows that show no factor belong to either side.
-    """
-    situation = sample.situation
-    if not (sample.whole and situation.divided) or situation.problem.loss.class_weights is not None:
-        return
-    runs = _factor_runs(sample)
-    if not 1 < len(runs) <= min(_MOST_PARTS, situation.counted // 2):
-        return
-    if not all(0.0 < run.low <= run.high < np.inf for run in runs):
-        return
-    edges = np.array([run.start for run in runs[1:]])
-    for total in range(len(runs), _MOST_PARTS + 1) if mean else (1,):
-        share = situation.problem.divisor / total
-        sizes = [_whole(share / run.low, share / run.high) for run in runs]
-        parts = [run.parts(size) for run, size in zip(runs, sizes, strict=True)]
-        if min(parts) < 1 or (mean and sum(parts) != total):
-            continue
-        shares = np.array([share / size for size in sizes])
-        told = {"parts": sum(parts), "fewest": min(sizes), "most": max(sizes)}
-        yield Variant(factor=partial(_stepwise, edges=edges, shares=shares), parameters=told)
-        return
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Consecutive rows that one factor will do for."""
-
-    start: int
-    low: float
-    high: float
-    sure: int  # rows that count and show the factor, or lie between such
-    loose: int  # rows that count after the last of them
-
-    def parts(self, size: int) -> int:
-        """Return how many micro-batches of a size fit the run, 0 if none do."""
-        if size < 1:
-            return 0
-        parts = -(-self.sure // size)
-        return parts if parts * size <= self.sure + self.loose else 0
-
-
-def _whole(first: float, second: float) -> int:
-    """Return the whole number in an interval, 0 if there is none, or more than one."""
-    low, high = sorted((first, second))
-    found = round(low)
-    return found if low * (1 - 1e-9) <= found <= high * (1 + 1e-9) and high - low < 0.5 else 0
-
-
-def _factor_runs(sample: Sample) -> list[_Run]:
-    """Return the runs of counted rows that share a factor."""
-    numbers, lows, highs = _row_factors(sample)
-    runs: list[_Run] = []
-    for number, low, high in zip(numbers.tolist(), lows.tolist(), highs.tolist(), strict=True):
-        run = runs[-1] if runs else None
-        if run is not None and low <= 0.0:  # shows nothing
-            runs[-1] = replace(run, loose=run.loose + 1)
-        elif run is not None and max(low, run.low) <= min(high, run.high):
-            both = (max(low, run.low), min(high, run.high))
-            runs[-1] = _Run(run.start, *both, run.sure + run.loose + 1, 0)
-        else:
-            runs.append(_Run(number, max(low, 0.0), high, 1, 0))
-    return runs
-
-
-def _row_factors(sample: Sample) -> tuple[Indices, Floats, Floats]:
-    """Return the rows that count, in order, and the factors that each of them allows: (m,) each."""
-    numbers, lows, highs = [], [], []
+    found = []
     for view in sample.views:
-        found = factors(view, view.recipe)[0]
-        numbers.append(view.recipe.numbers[view.counted])
-        lows.append(found.low[view.counted])
-        highs.append(found.high[view.counted])
-    order = np.argsort(np.concatenate(numbers))
-    return np.concatenate(numbers)[order], np.concatenate(lows)[order], np.concatenate(highs)[order]
-
-
-def _stepwise(recipe: Recipe, edges: Indices, shares: Floats) -> Floats:
-    """Return for each row the share between the edges it lies in: (n,)."""
-    picked: Floats = shares[np.searchsorted(edges, recipe.numbers, side="right")]
-    return picked
+        ends = factors(view, view.recipe)[0]
+        found.append((view.recipe.numbers[view.counted], ends.low[view.counted], ends.high[view.counted]))
+    numbers, low, high = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.argsort(numbers)
+    yield from uneven(sample.situation, RowFactors(numbers[order], low[order], high[order]), mean=mean)
 
 
 def _mean_of_means(sample: Sample) -> Iterable[Variant]:
-    yield from _micro(sample, mean=True)
-    yield from _seen_micro(sample, mean=True)
+    yield from even(sample.situation, mean=True)
+    yield from _seen(sample, mean=True)
 
 
 def _sum_of_means(sample: Sample) -> Iterable[Variant]:
-    yield from _micro(sample, mean=False)
-    yield from _seen_micro(sample, mean=False)
+    yield from even(sample.situation, mean=False)
+    yield from _seen(sample, mean=False)
 
 
 UPSTREAM = (
@@ -219,6 +115,21 @@ UPSTREAM = (
     ),
 )  # fmt: skip
 
+MEAN_OF_MEANS = Bug(
+    "mean-of-means", DEFECT, "(Q a - q) / ({parts} rows that count in the micro-batch)",
+    "the mean is taken in each of {parts} {lie} micro-batches and averaged, although {fewest:,} to {most:,} "
+    "rows count in them",
+    "divide every micro-batch by the rows that count in all of them (the global token count)",
+    "rows", _mean_of_means,
+)  # fmt: skip
+SUM_OF_MEANS = Bug(
+    "sum-of-means", DEFECT, "(Q a - q) / rows that count in the micro-batch",
+    "the mean is taken in each of {parts} {lie} micro-batches ({fewest:,} to {most:,} rows count), and these "
+    "are added up",
+    "divide every micro-batch by the rows that count in all of them (the global token count)",
+    "rows", _sum_of_means,
+)  # fmt: skip
+
 ROW_FACTORS = (
     Bug(
         "weights-applied-twice", DEFECT, "w_y^2 (a - y) / divisor",
@@ -232,19 +143,6 @@ ROW_FACTORS = (
         "read weight[label[row]], not weight[row]",
         "rows", _by_row,
     ),
-    Bug(
-        "mean-of-means", DEFECT, "(Q a - q) / ({parts} rows that count in the micro-batch)",
-        "the mean is taken in each of {parts} contiguous micro-batches and averaged, although "
-        "{fewest:,} to {most:,} rows count in them",
-        "divide every micro-batch by the rows that count in all of them (the global token count)",
-        "rows", _mean_of_means,
-    ),
-    Bug(
-        "sum-of-means", DEFECT, "(Q a - q) / rows that count in the micro-batch",
-        "the mean is taken in each of {parts} contiguous micro-batches ({fewest:,} to {most:,} rows "
-        "count), and "
-        "these are added up",
-        "divide every micro-batch by the rows that count in all of them (the global token count)",
-        "rows", _sum_of_means,
-    ),
+    MEAN_OF_MEANS,
+    SUM_OF_MEANS,
 )  # fmt: skip
