@@ -78,6 +78,7 @@ class Guess(Generic[P]):
     flags: tuple[str, ...] = ()
     general: bool = False  # gives way to any other that explains as much
     alone: bool = False  # never together with a factor
+    second: Name | None = None  # another bug that is there as well
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,7 @@ class Claim(Generic[P]):
     def names(self) -> tuple[Name, ...]:
         """Return what is named."""
         scale = None if self.scale is None else self.scale.name
-        return tuple(each for each in (scale, self.guess.name) if each is not None)
+        return tuple(each for each in (scale, self.guess.name, self.guess.second) if each is not None)
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -112,9 +113,9 @@ class Claim(Generic[P]):
     @property
     def flags(self) -> tuple[str, ...]:
         """Return the flags under which the file is right, where one bug is all of it."""
-        if self.scale is None:
-            return self.guess.flags
-        return self.scale.flags if self.guess.name is None else ()
+        if len(self.names) > 1:
+            return ()
+        return self.guess.flags if self.scale is None else self.scale.flags
 
 
 def refused(got: Floats, plane: Floats, allowed: Floats) -> Flags:

@@ -62,16 +62,16 @@ OF_TURNED = {
 NAMES = (NOT_REDUCED, SUMMED_OVER_ALL, WITH_INPUTS, TURNED, DECAY, AFTER_SUM, RUNNING)
 
 
-def decay_of(got: Floats, right: Floats, weight: Floats, allowed: Floats) -> float | None:
-    """Return mu with got = right + mu W in every entry within what is allowed, if one number will do."""
+def decay_of(got: Floats, plane: Floats, weight: Floats, allowed: Floats) -> tuple[float, float] | None:
+    """Return the mu with got = plane + mu W in every entry within what is allowed, if they are near."""
     with np.errstate(all="ignore"):
         told = weight != 0.0
         if not np.isfinite(got).all() or not told.any():
             return None
-        if not (np.abs(got - right) <= allowed)[~told].all():
+        if not (np.abs(got - plane) <= allowed)[~told].all():
             return None
-        middle, width = (got - right)[told] / weight[told], allowed[told] / np.abs(weight[told])
+        middle, width = (got - plane)[told] / weight[told], allowed[told] / np.abs(weight[told])
         low, high = float((middle - width).max()), float((middle + width).min())
     if not low <= high or low <= 0.0 <= high or int(told.sum()) < _ENOUGH:
         return None
-    return 0.5 * (low + high) if max(abs(low), abs(high)) <= _SHARP * min(abs(low), abs(high)) else None
+    return (low, high) if max(abs(low), abs(high)) <= _SHARP * min(abs(low), abs(high)) else None

@@ -10,34 +10,33 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gradcheck_cli.blocks import Grid
-from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.guess import Core, Piece
-from gradcheck_cli.diagnosis.summed.suspects import Layer, Made
+from gradcheck_cli.diagnosis.summed.suspects import Layer, Made, Together
 from gradcheck_cli.exports import rounding
 from gradcheck_cli.judging import stored
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
-_SAMPLED = 16  # inputs whose sums are looked at first
+_SAMPLED, _GLANCED = 16, 4  # inputs whose sums are looked at first, and before that
 
 
 @dataclass(frozen=True, eq=False)
 class Part(Piece):
     """Rows of a gradient of the layer: of inputs for the weight, of examples for the inputs."""
 
-    made: dict[int, Made]  # by id of the suspect
+    made: dict[Together, Made]
     ends: tuple[Made, Made] | None  # of the bias: the first example's share, and the last one's
     folded: Made | None  # of the bias: the weight's gradient summed over the inputs
     weight: Floats | None  # the parameter's own rows
     other: Made | None  # of the inputs: G W in place of G W^T
 
 
-def of_suspect(suspect: Suspect) -> Core[Part]:
-    """Return the core that looks up what a bug made."""
-    return lambda part: part.made[id(suspect)]
+def of_bugs(bugs: Together) -> Core[Part]:
+    """Return the core that looks up what bugs of the loss made."""
+    return lambda part: part.made[bugs]
 
 
-def pieces(layer: Layer, tried: Sequence[Suspect], *, sample: bool) -> Iterator[Part]:
+def pieces(layer: Layer, tried: Sequence[Together], *, sample: bool) -> Iterator[Part]:
     """Yield the judged gradient, all of it or a sample, with what the bugs made."""
     name = layer.export.name
     if name == "grad-inputs":
@@ -46,18 +45,19 @@ def pieces(layer: Layer, tried: Sequence[Suspect], *, sample: bool) -> Iterator[
     if name == "grad-bias":
         chosen: list[int] | None = None
     elif sample:
-        chosen = sorted(set(np.linspace(0, features - 1, min(features, _SAMPLED)).astype(int).tolist()))
+        most = _GLANCED if layer.coarse else _SAMPLED
+        chosen = sorted(set(np.linspace(0, features - 1, min(features, most)).astype(int).tolist()))
     else:
         chosen = list(range(features))
     return iter([_sums(layer, tried, chosen)])
 
 
-def _sums(layer: Layer, tried: Sequence[Suspect], chosen: list[int] | None) -> Part:
+def _sums(layer: Layer, tried: Sequence[Together], chosen: list[int] | None) -> Part:
     """Return sums over all examples for some inputs, or for the bias."""
     problem, rounded = layer.problem, layer.summed(layer.problem.rows)
     count = 1 if chosen is None else len(chosen)
     right, leeway = np.zeros((2, count, problem.classes))
-    sums = {id(each): (np.zeros_like(right), np.zeros_like(right)) for each in tried}
+    sums = {each: (np.zeros_like(right), np.zeros_like(right)) for each in tried}
     first: Made | None = None
     last: Made = (right, leeway)
     folded = np.zeros_like(right), np.zeros_like(right)
@@ -74,8 +74,8 @@ def _sums(layer: Layer, tried: Sequence[Suspect], chosen: list[int] | None) -> P
             folded[1][...] += np.abs(inputs).sum(axis=1) @ (off + again * np.abs(g))
         for each in tried:
             plane, error = layer.made(each, tile, recipe)
-            sums[id(each)][0][...] += x.T @ plane
-            sums[id(each)][1][...] += size.T @ (error + rounded * np.abs(plane))
+            sums[each][0][...] += x.T @ plane
+            sums[each][1][...] += size.T @ (error + rounded * np.abs(plane))
     got = _read(layer, chosen, right.shape)
     return Part(
         start=0,
@@ -101,7 +101,7 @@ def _read(layer: Layer, chosen: list[int] | None, shape: tuple[int, ...]) -> Flo
     return got
 
 
-def _of_examples(layer: Layer, tried: Sequence[Suspect], *, sample: bool) -> Iterator[Part]:
+def _of_examples(layer: Layer, tried: Sequence[Together], *, sample: bool) -> Iterator[Part]:
     """Yield the gradient at the inputs, tile by tile; as a sample, the first, middle and last block."""
     problem, rounded = layer.problem, layer.summed(layer.problem.classes)
     last = Grid.of(problem.head).blocks - 1
@@ -123,7 +123,7 @@ def _of_examples(layer: Layer, tried: Sequence[Suspect], *, sample: bool) -> Ite
             got=got,
             right=g,
             allowed=_allowed(layer, leeway, g, got),
-            made={id(each): _stored(layer, *led(layer.made(each, tile, recipe))) for each in tried},
+            made={each: _stored(layer, *led(layer.made(each, tile, recipe))) for each in tried},
             ends=None,
             folded=None,
             weight=None,

@@ -13,6 +13,7 @@ from gradcheck_cli.dense.rows import leeway_of, logits_error, summed_error
 from gradcheck_cli.diagnosis import view
 from gradcheck_cli.diagnosis.bug import Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
+from gradcheck_cli.diagnosis.hypothesis import apply
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
@@ -32,7 +33,12 @@ _PASSED_ON = frozenset({
 })  # fmt: skip
 """Bugs whose parameters the problem alone says: a sum over rows shows nothing of single ones."""
 
+_COARSE = 2.0**-9  # more than float32 costs a gradient of thousands of classes
+
 Made = tuple[Floats, Floats]
+
+Together = tuple[Suspect, ...]
+"""Bugs of the loss that are there at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,7 @@ class Layer:
     problem: LinearProblem
     situation: Situation
     tolerance: Tolerance | None
+    coarse: bool = False  # what bugs make may be off by a round share of it: a first look
 
     @property
     def export(self) -> Export:
@@ -73,13 +80,16 @@ class Layer:
         g = np.array(tile.g, order="C")
         return g, leeway_of(self.problem, tile, self.export)
 
-    def made(self, suspect: Suspect, tile: Tile, recipe: Recipe) -> Made:
-        """Return what a bug makes of the gradient at the logits, and what that may be off by."""
-        changed = recipe if suspect.variant.change is None else suspect.variant.change(recipe)
+    def made(self, bugs: Together, tile: Tile, recipe: Recipe) -> Made:
+        """Return what bugs make of the gradient at the logits, and what that may be off by."""
+        changed = apply(bugs, recipe)
         plane, size = changed.gradient()
-        if suspect.variant.factor is not None:
-            by = suspect.variant.factor(recipe)[:, None]
-            plane, size = plane * by, size * np.abs(by)
+        for each in bugs:
+            if each.variant.factor is not None:
+                by = each.variant.factor(recipe)[:, None]
+                plane, size = plane * by, size * np.abs(by)
+        if self.coarse:
+            return plane, _COARSE * size
         link = self.problem.head.loss.link
         moved = 2.0 * logits_error(self.problem, tile, self.export) / min(link.temperature, 1.0)
         error = (
