@@ -14,6 +14,7 @@ from gradcheck_cli.blocks import Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
 from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
+from gradcheck_cli.diagnosis.pulled.pairs import pairs
 from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError, SoftgradError
@@ -54,6 +55,11 @@ def diagnose(
             more = list(_standing(_of_sums(layer), layer, worst))
             _, trials = _walked(layer, more, processes)
             standing = _settled(more, layer, trials, damage, processes)
+        if not standing:
+            more = list(_standing(pairs(layer), layer, worst))
+            own = [each for each in more if each.layer is layer]
+            trials = _walked(layer, own, processes, counting=False)[1] if own else []
+            standing = _settled(more, layer, trials, damage, processes)
         return worded(standing, layer.export.name), facts
 
 
@@ -66,14 +72,13 @@ def _standing(
     for each in (*first, *suspected):
         try:
             if id(each.layer) not in known:
+                known = {key: few for key, few in known.items() if key == id(layer)}
                 known[id(each.layer)] = Few(
                     each.layer, _rows(each.layer, worst if each.layer is layer else ())
                 )
             found = interval(known[id(each.layer)], each.guess, each.layer.export)
         except SoftgradError:  # what cannot be posed so was not meant so
             continue
-        if each.layer is not layer:
-            del known[id(each.layer)]
         for claim in claims(each.guess, found, factors, bare=each in first):
             kept += 1
             if kept <= _MOST_CLAIMS:
