@@ -22,7 +22,16 @@ from gradcheck_cli.dense.weights import WeightOrder, sampled
 from gradcheck_cli.engine import Job, Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Picture, Verdict
+from gradcheck_cli.outcome import (
+    Check,
+    Data,
+    Diagnosis,
+    Fact,
+    Outcome,
+    Picture,
+    Verdict,
+    Warning,  # noqa: A004 - the word of the JSON contract
+)
 from gradcheck_cli.tensors import Rows, Tensor
 from gradcheck_cli.verdict import believed, judged
 from gradcheck_cli.workers import processors
@@ -77,7 +86,8 @@ def linear(
             data=_data(problem),
             checks=checks,
             seconds=time.perf_counter() - began,
-            warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem)),
+            warnings=cautions(problem, found, judged_by_bounds=tolerance is None, sums=_sums(problem))
+            + _unseen(problem, settings),
             diagnosis=diagnosis,
             facts=facts,
             pictures=_pictured(problem, found, checks, settings) if drawn else (),
@@ -123,6 +133,15 @@ def _diagnosed(
     from gradcheck_cli.diagnosis.summed.exports import diagnosed  # noqa: PLC0415 - only after a failure
 
     return diagnosed(problem, settings, failed, found)
+
+
+def _unseen(problem: LinearProblem, settings: LinearSettings) -> tuple[Warning, ...]:
+    """Return which bugs of the gradients the data could not have shown."""
+    if all(each.name == "logits" for each in problem.exports):
+        return ()
+    from gradcheck_cli.diagnosis.summed.weakness import weaknesses  # noqa: PLC0415 - only for a gradient
+
+    return tuple(each.warning for each in weaknesses(problem, settings))
 
 
 def _orders(

@@ -17,7 +17,16 @@ from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
 from gradcheck_cli.layer.problem import LayerProblem, pose
 from gradcheck_cli.numeric.methods import Method
-from gradcheck_cli.outcome import Check, Data, Diagnosis, Fact, Outcome, Picture, Verdict
+from gradcheck_cli.outcome import (
+    Check,
+    Data,
+    Diagnosis,
+    Fact,
+    Outcome,
+    Picture,
+    Verdict,
+    Warning,  # noqa: A004 - the word of the JSON contract
+)
 from gradcheck_cli.settings import step_of
 from gradcheck_cli.stencils import words_of
 from gradcheck_cli.tensors import Tensor
@@ -73,7 +82,8 @@ def vjp(
         data=_data(problem, examination),
         checks=tuple(replace(each, worst=each.worst[: settings.top]) for each in checks),
         seconds=time.perf_counter() - began,
-        warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None),
+        warnings=cautions(problem, examination.findings, judged_by_bounds=tolerance is None)
+        + _unseen(problem),
         diagnosis=diagnosis,
         facts=facts,
         pictures=_pictured(order, examination, checks) if drawn else (),
@@ -104,6 +114,16 @@ def _diagnosed(
     worst = tuple(dict.fromkeys(entry.row for entry in examination.findings["grad"].worst))
     layer = Layer(problem, grad, Tolerance.asked(settings.rtol, settings.atol))
     return diagnose(layer, worst, settings.threads or processors())
+
+
+def _unseen(problem: LayerProblem) -> tuple[Warning, ...]:
+    """Return which bugs of a gradient the data could not have shown."""
+    grad = [each for each in problem.exports if each.name == "grad"]
+    if not grad:
+        return ()
+    from gradcheck_cli.diagnosis.pulled.weakness import weaknesses  # noqa: PLC0415 - only for a gradient
+
+    return tuple(each.warning for each in weaknesses(problem, grad[0]))
 
 
 def _gone(problem: LayerProblem, examination: Examination) -> int:

@@ -13,8 +13,8 @@ from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON c
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.tensors import Rows
 
-_LOOK, _RUNS = 1 << 13, 4  # entries looked at for what costs a softmax, and runs of rows they lie in
-_OVERFLOWS = {"float32": 88.7, "float64": 709.8}
+LOOK, RUNS = 1 << 13, 4  # entries looked at for what costs a softmax, and runs of rows they lie in
+OVERFLOWS = {"float32": 88.7, "float64": 709.8}
 _BLOCK = 128  # columns that a kernel takes at a time
 _CHUNK = 1 << 17  # values read together
 
@@ -119,7 +119,7 @@ def _of_logits(situation: Situation) -> Iterator[Weakness]:
             ("low-precision-rmw", "clamped-probability (near 1)"),
         )
     reach = max(float(each.reach.max()) for each in looked)
-    limit = _OVERFLOWS.get(situation.export.compute.name, 88.7)
+    limit = OVERFLOWS.get(situation.export.compute.name, 88.7)
     if reach < limit:
         yield Weakness("small-logits", f"{where} has a logit beyond {limit:g}", ("no-max-subtraction",))
 
@@ -127,8 +127,8 @@ def _of_logits(situation: Situation) -> Iterator[Weakness]:
 def _looked_at(situation: Situation) -> list[Sums]:
     """Return the softmax of a few runs of rows that lie evenly, or of all rows."""
     problem, rows = situation.problem, situation.rows
-    most = min(rows, max(1, _LOOK // situation.classes))
-    runs = 1 if most == rows else min(_RUNS, most)
+    most = min(rows, max(1, LOOK // situation.classes))
+    runs = 1 if most == rows else min(RUNS, most)
     size = most // runs
     grid = Grid(rows, size, size)
     room = Room.of(problem, grid, depth=False)

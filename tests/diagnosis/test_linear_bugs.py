@@ -14,7 +14,7 @@ import pytest
 from gradcheck_cli.choices import LinearSettings
 from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.summed.catalogue import NAMES
-from gradcheck_cli.diagnosis.summed.suspects import _PASSED_ON
+from gradcheck_cli.diagnosis.summed.suspects import PASSED_ON
 from gradcheck_cli.linear import linear
 from gradcheck_cli.outcome import Outcome, Verdict
 from gradcheck_cli.tensors import open_tensor
@@ -220,4 +220,4 @@ def test_the_man_page_names_every_bug_and_no_other() -> None:
     section = MAN.read_text(encoding="utf-8").partition(".Sh WHICH BUG IT IS\n")[2].partition(".Sh ")[0]
     lines = section.partition(".Bl ")[2].splitlines()
     described = {line.split()[1].replace("\\-", "-") for line in lines if line.startswith(".Cm ")}
-    assert described == {each.code for each in (*NAMES, *SCALES)} | _PASSED_ON | {"all-zero"}
+    assert described == {each.code for each in (*NAMES, *SCALES)} | PASSED_ON | {"all-zero"}

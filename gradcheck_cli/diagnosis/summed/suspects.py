@@ -24,7 +24,7 @@ from gradcheck_cli.exports import Export
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
-_PASSED_ON = frozenset({
+PASSED_ON = frozenset({
     "upstream-ignored", "upstream-first-row-only", "upstream-applied-twice", "weights-applied-twice",
     "weights-by-row", "mean-of-means", "sum-of-means", "onehot-not-subtracted", "soft-target-sum-ignored",
     "label-off-by-one", "label-shifted", "ignored-rows-not-zeroed", "smoothing-missing",
@@ -58,7 +58,7 @@ class Layer:
     def suspects(self) -> tuple[list[Suspect], list[Suspect]]:
         """Return the bugs of the loss that can be there: factors of all entries, and others."""
         nothing = Sample(self.situation, (), whole=False, source=view.Rows(self.situation, 1))
-        others = (each for each in (*CHANGES, *ROW_FACTORS) if each.code in _PASSED_ON)
+        others = (each for each in (*CHANGES, *ROW_FACTORS) if each.code in PASSED_ON)
         return suspects(SCALES, nothing), suspects(others, nothing)
 
     def tiles(self, blocks: list[int] | None = None) -> Iterator[tuple[Tile, Floats, Recipe]]:
