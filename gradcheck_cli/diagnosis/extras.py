@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -125,6 +126,27 @@ def _cap_after(sample: Sample) -> Iterable[Variant]:
     yield Variant(change=change, parameters={"softcap": cap})
 
 
+def _cap_misapplied(sample: Sample) -> Iterable[Variant]:
+    """Yield z tanh(z/c) and tanh(z/c), with their own derivatives, with that of the cap, and with none."""
+    link = _link(sample)
+    if link.softcap is None:
+        return
+    for form, slope in product(("z tanh(z/c)", "tanh(z/c)"), ("its own", "the cap's", "none")):
+        bend = partial(_bent, link=link, form=form, slope=slope)
+        told = {"softcap": link.softcap, "form": form, "slope": slope}
+        yield Variant(change=bend, parameters=told)
+
+
+def _bent(recipe: Recipe, *, link: Link, form: str, slope: str) -> Recipe:
+    """Return the recipe with a wrong cap."""
+    cap, z = link.softcap or 1.0, recipe.logits
+    t = np.tanh(z / cap)
+    flat = 1.0 - t**2
+    v, own = (z * t, t + z / cap * flat) if form == "z tanh(z/c)" else (t, flat / cap)
+    chain = {"its own": own, "the cap's": flat}.get(slope, np.ones_like(t))
+    return recipe.with_argument(v / link.temperature, chain / link.temperature)
+
+
 def _without_z(sample: Sample) -> Iterable[Variant]:
     factor = sample.situation.problem.loss.z_loss
     if factor:
@@ -141,6 +163,27 @@ def _wrong_z(sample: Sample) -> Iterable[Variant]:
                 parameters={"z_loss": factor, "words": words},
                 flags=("--z-loss", f"{factor * by:.12g}"),
             )
+
+
+def _z_weighted(sample: Sample) -> Iterable[Variant]:
+    """Yield the z-loss with the weights of the labels, or divided by their sum."""
+    problem, weights = sample.situation.problem, sample.situation.problem.loss.class_weights
+    if not problem.loss.z_loss or weights is None or problem.soft:
+        return
+    share = problem.z_divisor / problem.divisor
+
+    def weighted(recipe: Recipe, by: float = 1.0) -> Recipe:
+        own = weights[np.clip(recipe.labels, 0, len(weights) - 1)]
+        return recipe.changed(z_counted=recipe.z_counted * own * by)
+
+    yield Variant(change=weighted, parameters={"how": "multiplied by the weight of the row's label"})
+    if share != 1.0:
+        how = "multiplied by the weight of the row's label, and divided by the sum of these"
+        yield Variant(change=partial(weighted, by=share), parameters={"how": how})
+        yield Variant(
+            change=lambda r: r.changed(z_counted=r.z_counted * share),
+            parameters={"how": "divided by the sum of the weights, not by the number of rows"},
+        )
 
 
 def _z_unasked(sample: Sample) -> Iterable[Variant]:
@@ -204,6 +247,12 @@ LINK = (
         "cap first and divide by the temperature then, as softgrad does, or divide the logits beforehand",
         "link", _cap_after,
     ),
+    Bug(
+        "softcap-misapplied", DEFECT, "v = {form}",
+        "the softcap {softcap:g} is computed as {form}, and the derivative is {slope}",
+        "cap as c tanh(z/c), whose derivative is 1 - tanh^2(z/c)",
+        "link", _cap_misapplied,
+    ),
 )  # fmt: skip
 
 Z_LOSS = (
@@ -218,6 +267,12 @@ Z_LOSS = (
         "the z-loss has a wrong factor: {words}",
         "its derivative is 2 L lse a",
         "z-loss", _wrong_z,
+    ),
+    Bug(
+        "zloss-weighted", CONVENTION, "w_y 2 L lse a in place of 2 L lse a",
+        "the z-loss of a row is {how}",
+        "leave the class weights out of the z-loss, as softgrad does",
+        "z-loss", _z_weighted,
     ),
     Bug(
         "zloss-applied", CONVENTION, "a - y + 2 L lse a",

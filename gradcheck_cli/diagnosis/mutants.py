@@ -159,7 +159,7 @@ def _unwritten(sample: Sample) -> Change:
 
     def change(recipe: Recipe) -> Recipe:
         written = (recipe.numbers < first) | (recipe.numbers >= stop)
-        return recipe.changed(counted=recipe.counted & written, z_counted=recipe.z_counted & written)
+        return recipe.changed(counted=recipe.counted & written, z_counted=recipe.z_counted * written)
 
     return change
 

@@ -52,7 +52,7 @@ class Recipe:
     counted: Flags
     divisor: float | Floats
     z_factor: float  # lambda, 0 without z-loss
-    z_counted: Flags
+    z_counted: Flags | Floats  # 1, or what the z-loss of a row is multiplied by
     loss: Loss
     core: Core | None = None
     finish: Finish | None = None

@@ -75,18 +75,36 @@ def _line(sample: Sample) -> tuple[float, float]:
 
 
 def _wrong_mass(sample: Sample) -> Iterable[Variant]:
-    smoothing, classes = _smoothing(sample), sample.situation.classes
-    if not smoothing or sample.situation.problem.soft:
+    """Yield shares of the smoothing that do not sum to E, with (a sum q) and without (a) what they sum to."""
+    loss, classes = sample.situation.problem.loss, sample.situation.classes
+    if not loss.smoothing or sample.situation.problem.soft:
         return
-    wrong = {"1/K": 1.0 / classes, "(1-E)/K": (1.0 - smoothing) / classes}
-    wrong |= {f"E/(K/{n})": smoothing * n / classes for n in _SHARDS if classes % n == 0 and classes > n}
-    for words, each in wrong.items():
+    told = {"right": "E/(K-1)" if loss.smoothing_over == "others" else "E/K"}
+    for words, (each, own) in _shares(loss.smoothing, classes).items():
 
-        def change(recipe: Recipe, each: float = each) -> Recipe:
+        def change(recipe: Recipe, each: float = each, own: float = own) -> Recipe:
             label = recipe.retold(smoothing=0.0)
-            return recipe.changed(q=(1.0 - smoothing) * label.q + each)
+            return recipe.changed(q=own * label.q + each)
 
-        yield Variant(change=change, parameters={"each": words, "right": "E/K"})
+        def whole(recipe: Recipe, each: float = each, own: float = own) -> Recipe:
+            changed = change(recipe, each, own)
+            return changed.changed(mass=changed.q.sum(axis=1))
+
+        yield Variant(change=change, parameters={"each": words, **told})
+        yield Variant(change=whole, parameters={"each": words, **told})
+
+
+def _shares(smoothing: float, classes: int) -> dict[str, tuple[float, float]]:
+    """Return wrong shares in words: of each class, and what the label has besides."""
+    rest = 1.0 - smoothing
+    wrong = {"1/K": (1.0 / classes, rest), "(1-E)/K": (rest / classes, rest)}
+    for shards in (each for each in _SHARDS if classes % each == 0 and classes > each):
+        width = classes // shards
+        wrong[f"E/(K/{shards})"] = smoothing / width, rest
+        if width > 1:
+            each = smoothing / (width - 1)
+            wrong[f"E/(K/{shards} - 1)"] = each, rest - each
+    return wrong
 
 
 def _half_weighted(sample: Sample) -> Iterable[Variant]:

@@ -71,25 +71,28 @@ def _padded(sample: Sample) -> Iterable[Variant]:
         -classes % block for block in _BLOCKS if -(-classes // block) * block <= max(_WIDEST * classes, 1024)
     }
     lanes |= {1 << (classes - 1).bit_length()} if classes > 1 else set()
-    seen = _seen_lanes(sample)
-    for count in sorted({*(lanes - {0}), *seen}):
-        told = {"lanes": count, "width": classes + count}
+    link = sample.situation.problem.loss.link
+    levels = (0.0,) if link.softcap is None else (0.0, -link.softcap / link.temperature)
+    for level in levels:  # a cap makes -c of a lane of -inf
+        seen = _seen_lanes(sample, level)
+        for count in sorted({*(lanes - {0}), *seen}):
+            told = {"lanes": count, "width": classes + count, "level": f"{level:g}"}
 
-        def change(recipe: Recipe, count: int = count) -> Recipe:
-            return recipe.thinned(1.0 / (1.0 + count * np.exp(-recipe.lse)))
+            def change(recipe: Recipe, count: int = count, level: float = level) -> Recipe:
+                return recipe.thinned(1.0 / (1.0 + count * np.exp(level - recipe.lse)))
 
-        yield Variant(change=change, parameters=told, guessed=count not in seen)
+            yield Variant(change=change, parameters=told, guessed=count not in seen)
 
 
-def _seen_lanes(sample: Sample) -> list[int]:
-    """Return how many lanes of exp(0) the rows ask for, where they agree on a whole number."""
+def _seen_lanes(sample: Sample, level: float) -> list[int]:
+    """Return how many lanes of exp(level) the rows ask for, where they agree on a whole number."""
     view = sample.probe
     with np.errstate(all="ignore"):
         bare = view.recipe.untargeted()
         plane = bare.gradient()[0] if view.situation.of_gradient else bare.a
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
         missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
-        asked = missing * np.exp(view.recipe.lse)
+        asked = missing * np.exp(view.recipe.lse - level)
     asked = asked[np.isfinite(asked) & (missing > 1e-3)]
     if not asked.size:
         return []
@@ -183,10 +186,10 @@ SOFTMAX = (
         "softmax", _sigmoid,
     ),
     Bug(
-        "padded-lanes", DEFECT, "exp(z) / (sum exp(z) + {lanes} exp(0)) - y",
-        "{lanes} padded lanes with the logit 0 are summed into the denominator, as if the row had {width:,} "
-        "classes",
-        "load masked lanes as -inf, not as 0",
+        "padded-lanes", DEFECT, "exp(z) / (sum exp(z) + {lanes} exp({level})) - y",
+        "{lanes} padded lanes with the logit {level} are summed into the denominator, as if the row had "
+        "{width:,} classes",
+        "load masked lanes as -inf, not as 0, and mask them again behind a softcap",
         "softmax", _padded,
     ),
     Bug(

@@ -282,9 +282,45 @@ def cap_last(d: Data) -> Array:
     return wrong
 
 
+def capped_otherwise(d: Data, c: float, *, own: bool) -> Array:
+    """Return the gradient of z tanh(z/c), with its own derivative or without any."""
+    bent = np.tanh(d.z / c)
+    slope = bent + d.z / c * (1 - bent**2)
+    wrong: Array = d.v * (softmax(d.z * bent) - d.y) / d.n * (slope if own else 1.0)
+    return wrong
+
+
+def capped_lanes(d: Data, c: float, lanes: int) -> Array:
+    """Return the gradient of capped logits whose denominators hold so many exp(-c) too many."""
+    v, slope = c * np.tanh(d.z / c), capped(d, c)[1]
+    total = np.exp(v).sum(axis=1, keepdims=True) + lanes * np.exp(-c)
+    wrong: Array = d.v * (np.exp(v) / total - d.y) / d.n * slope
+    return wrong
+
+
+def local_smoothing(d: Data, e: float, *, whole: bool) -> Array:
+    """Return the gradient smoothed over half of the classes; `whole`: targets are known to sum to more."""
+    classes = d.z.shape[1] // 2
+    each = e / (classes - 1)
+    q = each + (1 - e - each) * d.y
+    wrong: Array = d.v * (d.a * (q.sum(axis=1, keepdims=True) if whole else 1.0) - q) / d.n
+    return wrong
+
+
+def z_weighted(d: Data, by: Array, divisor: float) -> Array:
+    """Return the weighted gradient with a z-loss of 0.03 that is weighted and divided so."""
+    wrong: Array = weighted(d) + d.v * 0.06 * d.lse * d.a * by / divisor
+    return wrong
+
+
 def padding(d: Data) -> bool:
     """Tell whether rows are ignored."""
     return bool(d.ignored.any())
+
+
+def uneven_weights(d: Data) -> bool:
+    """Tell whether the class weights differ."""
+    return bool(np.ptp(d.weights) > 0)
 
 
 def overflows(d: Data) -> bool:
@@ -340,10 +376,36 @@ PLANTS = (
     Plant(("softcap-after-temperature",), cap_last, {**CAPPED, **TEMPERED}),
     Plant(("zloss-missing",), lambda d: d.right, LOSS_Z),
     Plant(("zloss-factor",), lambda d: d.right + d.v * 0.03 * d.lse * d.a / d.n, LOSS_Z),
+    Plant(("zloss-weighted",), lambda d: z_weighted(d, d.w, d.n), LOSS_Z, WEIGHTS, needs=uneven_weights),
+    Plant(
+        ("zloss-weighted",), lambda d: z_weighted(d, d.w, (d.v * d.w).sum()), LOSS_Z, WEIGHTS,
+        name="a weighted mean of the z-loss", needs=uneven_weights,
+    ),
+    Plant(
+        ("zloss-weighted",), lambda d: z_weighted(d, np.ones_like(d.w), (d.v * d.w).sum()), LOSS_Z, WEIGHTS,
+        name="z-loss over the sum of weights", needs=uneven_weights,
+    ),
+    Plant(("softcap-misapplied",), lambda d: capped_otherwise(d, 8.0, own=True), CAPPED),
+    Plant(
+        ("softcap-misapplied",), lambda d: capped_otherwise(d, 8.0, own=False), CAPPED,
+        name="a wrong softcap without slope",
+    ),
+    Plant(
+        ("smoothing-mass-wrong",), lambda d: local_smoothing(d, 0.1, whole=False), SMOOTH,
+        name="smoothing of a shard",
+    ),
+    Plant(
+        ("smoothing-mass-wrong",), lambda d: local_smoothing(d, 0.1, whole=True), SMOOTH,
+        name="smoothing of a shard, summed",
+    ),
     Plant(("zloss-applied",), lambda d: d.right + d.v * 0.02 * d.lse * d.a / d.n),
     Plant(("wrong-axis",), lambda d: d.v * (softmax(d.z, 0) - d.y) / d.n),
     Plant(("sigmoid-for-softmax",), lambda d: d.v * (1 / (1 + np.exp(-d.z)) - d.y) / d.n),
     Plant(("padded-lanes",), lambda d: padded(d, 4)),
+    Plant(
+        ("padded-lanes",), lambda d: capped_lanes(d, 3.0, 4), {"softcap": 3.0}, name="capped lanes",
+        needs=lambda d: d.z.shape[1] < 64,
+    ),
     Plant(("local-denominator",), lambda d: sharded(d, 2)),
     Plant(("denominator-reduced-twice",), lambda d: d.v * (d.a / 4 - d.y) / d.n),
     Plant(("no-max-subtraction",), overflowed, needs=overflows),
