@@ -29,14 +29,14 @@ def diagnose(layer: Layer) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     with np.errstate(all="ignore"):
         scales, suspected = layer.suspects()
         factors, alone = [scale_of(each) for each in scales], [(each,) for each in suspected]
-        few = list(pieces(layer, alone, sample=True))
-        damage, standing, last = _walked(layer, single(layer, few, factors, alone))
+        few, left = _sampled(layer, factors, alone)
+        damage, standing, last = _walked(layer, single(layer, few, factors, left))
         if last is None or not damage.failing:
             return (), ()
         facts = places(damage, len(damage.rows), len(damage.columns), layer.export.name)
         if not damage.nonzero:
             return (_said(layer, _ZERO, {}),), facts
-        standing = standing or _standing(layer, together.decayed(layer, few, factors, alone))
+        standing = standing or _standing(layer, together.decayed(layer, few, factors, left))
         named = worded(standing, layer.export.name) or _summed_over_all(layer, last)
         named = named or worded(_two_at_once(layer, last, factors, alone), layer.export.name)
         if not named and layer.export.name != "grad-inputs":
@@ -50,6 +50,21 @@ _ZERO = Name(
     "all-zero", "0", "every entry is 0",
     "check that the backward pass ran, and that it wrote into the buffer that was exported",
 )  # fmt: skip
+
+
+def _sampled(
+    layer: Layer, scales: Sequence[Scale], bugs: Sequence[Together]
+) -> tuple[list[Part], list[Together]]:
+    """Return sums for a few inputs, and the bugs that a coarse look at fewer leaves, with what they make.
+
+    16 bits leave too much for that; and a tolerance says itself what is allowed.
+    """
+    if not (layer.export.grid.half or layer.tolerance is not None or layer.export.name == "grad-inputs"):
+        look = replace(layer, coarse=True)
+        few = list(pieces(look, bugs, sample=True))
+        left = {each.bugs for each in single(look, few, scales, bugs)}
+        bugs = [each for each in bugs if each in left or together.may_decay(few, each)]
+    return list(pieces(layer, bugs, sample=True)), list(bugs)
 
 
 def _walked(layer: Layer, held: Sequence[Held]) -> tuple[Damage, list[Claim[Part]], Part | None]:

@@ -27,9 +27,13 @@ from gradcheck_cli.records import dataclass
 PASSED_ON = frozenset({
     "upstream-ignored", "upstream-first-row-only", "upstream-applied-twice", "weights-applied-twice",
     "weights-by-row", "mean-of-means", "sum-of-means", "onehot-not-subtracted", "soft-target-sum-ignored",
-    "label-off-by-one", "label-shifted", "ignored-rows-not-zeroed", "smoothing-missing",
-    "smoothing-over-others", "weights-missing", "weights-per-column", "temperature-missing",
-    "softcap-missing", "softcap-derivative-missing", "zloss-missing", "double-softmax", "sigmoid-for-softmax",
+    "label-off-by-one", "label-shifted", "ignored-rows-not-zeroed", "zloss-on-ignored-rows",
+    "smoothing-missing", "smoothing-over-others", "smoothing-mass-wrong", "smoothing-weighted-otherwise",
+    "weights-missing", "weights-per-column", "temperature-missing", "softcap-missing",
+    "softcap-derivative-missing", "softcap-after-temperature", "softcap-misapplied", "zloss-missing",
+    "zloss-factor", "zloss-weighted", "sigmoid-for-softmax", "local-denominator", "diagonal-jacobian",
+    "missing-dot-term", "dot-over-batch", "dot-without-probs", "log-softmax-confused", "double-softmax",
+    "jacobian-applied-twice", "probs-gradient",
 })  # fmt: skip
 """Bugs whose parameters the problem alone says: a sum over rows shows nothing of single ones."""
 

@@ -75,6 +75,18 @@ def decayed(
     ]
 
 
+def may_decay(few: Sequence[Part], bugs: Together) -> bool:
+    """Tell whether weight decay beside bugs would explain a coarse look at a gradient."""
+    if not few or few[0].weight is None:
+        return False
+    (part,) = few
+    plane, error = guess_of(bugs).core(part)
+    sure = np.where(error > 0.0, 1.0 / error, 0.0)
+    off, weight = (part.got - plane) * sure, part.weight * sure
+    mu = np.vdot(weight, off) / max(np.vdot(weight, weight), 2.0**-1000)
+    return bool((np.abs(off - mu * weight) <= 2.0).all())
+
+
 def _decays(part: Part, guess: Guess[Part], scales: Sequence[Scale], export: Export) -> Iterator[Claim[Part]]:
     """Yield a guess with weight decay, where one mu will do; with a factor, where that brings it about."""
     if part.weight is None:
