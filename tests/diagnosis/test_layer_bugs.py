@@ -14,12 +14,13 @@ import pytest
 
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.diagnosis.bug import CONVENTION, DEFECT, ROUNDING
-from gradcheck_cli.diagnosis.pulled.catalogue import NAMES
+from gradcheck_cli.diagnosis.pulled import catalogue, lanes
 from gradcheck_cli.outcome import Outcome, Verdict
 from gradcheck_cli.tensors import open_tensor
 from gradcheck_cli.vjp import vjp
 
 Array = npt.NDArray[Any]
+NAMES = (*catalogue.NAMES, *lanes.NAMES)
 MAN = Path(__file__).parent.parent.parent / "man" / "softgrad-vjp.1"
 
 
@@ -51,6 +52,20 @@ def sigmoid(z: Array) -> Array:
     return found
 
 
+def padded(z: Array, lanes: int) -> Array:
+    found: Array = np.exp(z) / (np.exp(z).sum(axis=-1, keepdims=True) + lanes)
+    return found
+
+
+def sharded(z: Array, shards: int) -> Array:
+    return np.concatenate([probs(each) for each in np.split(z, shards, axis=-1)], axis=-1)
+
+
+def locally(z: Array, t: Array, shards: int) -> Array:
+    parts = zip(np.split(z, shards, axis=-1), np.split(t, shards, axis=-1), strict=True)
+    return np.concatenate([back(probs(each), its) for each, its in parts], axis=-1)
+
+
 Plant = Callable[[Array, Array], Array]
 
 SOFT: dict[str, tuple[str, Plant]] = {
@@ -71,6 +86,9 @@ SOFT: dict[str, tuple[str, Plant]] = {
     "short": ("double-softmax", lambda z, t: back(probs(probs(z)), t)),
     "jacobian": ("jacobian-applied-twice", lambda z, t: back(probs(z), back(probs(z), t))),
     "sigmoid": ("sigmoid-for-softmax", lambda z, t: t * sigmoid(z) * (1 - sigmoid(z))),
+    "lanes": ("padded-lanes", lambda z, t: back(padded(z, 64 - z.shape[-1]), t)),
+    "shards": ("local-denominator", lambda z, t: back(sharded(z, 2), t)),
+    "shards throughout": ("local-denominator", lambda z, t: locally(z, t, 4)),
     "upstream": ("upstream-exported", lambda z, t: t),  # noqa: ARG005
     "probs": ("probs-exported", lambda z, t: probs(z)),  # noqa: ARG005
     "logits": ("logits-exported", lambda z, t: z),  # noqa: ARG005
@@ -94,6 +112,8 @@ LOG: dict[str, tuple[str, Plant]] = {
     "first row": ("upstream-first-row-only", lambda z, t: log_back(probs(z), np.tile(t[0], (len(t), 1)))),
     "squared": ("upstream-applied-twice", lambda z, t: log_back(probs(z), t * t)),
     "diagonal": ("diagonal-jacobian", lambda z, t: t * (1 - probs(z))),
+    "lanes": ("padded-lanes", lambda z, t: log_back(padded(z, 64 - z.shape[-1]), t)),
+    "shards": ("local-denominator", lambda z, t: log_back(sharded(z, 2), t)),
     "sign": ("sign-flipped", lambda z, t: -log_back(probs(z), t)),
 }
 SIZES = {"friendly": (24, 12, 1.0), "adversarial": (40, 32, 8.0), "small": (5, 8, 1.0)}
@@ -142,6 +162,19 @@ def test_a_planted_bug_of_the_logarithm_is_named(tmp_path: Path, plant: str, siz
     outcome = examined(tmp_path, z, t, planted(z, t), log=True)
     assert outcome.verdict is Verdict.FAIL
     assert code in [each.code for each in outcome.diagnosis]
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("classes", [12, 20, 130])
+def test_a_tail_that_is_not_written_is_named(tmp_path: Path, classes: int, *, log: bool) -> None:
+    z, t = np.random.default_rng(1).normal(size=(2, 9, classes))
+    grad = log_back(probs(z), t) if log else back(probs(z), t)
+    grad[:, classes - classes % 8 :] = 0.0
+    outcome = examined(tmp_path, z, t, grad, log=log)
+    assert named(outcome) == ("tail-columns",)
+    assert outcome.diagnosis[0].parameters["count"] == classes % 8
+    grad[3, -1] = 0.5
+    assert not examined(tmp_path, z, t, grad, log=log).diagnosis
 
 
 @pytest.mark.parametrize("plant", SOFT)

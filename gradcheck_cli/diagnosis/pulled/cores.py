@@ -48,15 +48,24 @@ def log_soft(piece: Pulled) -> Made:
 
 
 def _log(piece: Pulled, t: Floats) -> Made:
+    return log_backward(piece.a, piece.error, t)
+
+
+def log_backward(a: Floats, e: Floats, t: Floats) -> Made:
+    """Return t - a sum t."""
     total, size = t.sum(axis=1, keepdims=True), np.abs(t).sum(axis=1, keepdims=True)
-    return t - piece.a * total, piece.error * size + _unit(piece) * (piece.a * size + np.abs(t))
+    return t - a * total, e * size + _least(a, e) * (a * size + np.abs(t))
+
+
+def _least(a: Floats, e: Floats) -> Floats:
+    """Return the least relative error of a row's probabilities, as that of its sums: (n, 1)."""
+    relative = np.divide(e, a, out=np.zeros_like(a), where=a > 0.0)
+    least: Floats = np.where(a > 0.0, relative, np.inf).min(axis=1, keepdims=True)
+    return np.where(np.isfinite(least), least, 0.0)
 
 
 def _unit(piece: Pulled) -> Floats:
-    """Return the largest relative error of a row's probabilities, as that of its sums: (n, 1)."""
-    relative = np.divide(piece.error, piece.a, out=np.zeros_like(piece.a), where=piece.a > 0.0)
-    least: Floats = np.where(piece.a > 0.0, relative, np.inf).min(axis=1, keepdims=True)
-    return np.where(np.isfinite(least), least, 0.0)
+    return _least(piece.a, piece.error)
 
 
 def diagonal(piece: Pulled) -> Made:

@@ -6,6 +6,7 @@ A few rows -> the guesses that one factor brings in line with them -> one walk o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from gradcheck_cli.blocks import Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
 from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
+from gradcheck_cli.diagnosis.pulled.lanes import of_lanes
 from gradcheck_cli.diagnosis.pulled.pairs import pairs
 from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
@@ -44,7 +46,7 @@ def diagnose(
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return the bugs that explain every entry of a failed gradient, and where it fails."""
     with np.errstate(all="ignore"):
-        held = list(_standing(suspicions(layer), layer, worst, *bare(layer)))
+        held = list(_standing(chain(suspicions(layer), of_lanes(layer)), layer, worst, *bare(layer)))
         held = held or list(_standing(reposed(layer), layer, worst))
         damage, trials = _walked(layer, [each for each in held if each.layer is layer], processes)
         facts = places(damage, layer.problem.rows, layer.problem.classes, layer.export.name)
