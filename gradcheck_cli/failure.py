@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.errors import OutputError, UsageError
+from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.outcome import Saved
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.settings import LOSS, Settings, flag_of, words_of
@@ -20,6 +22,7 @@ ROWS = 8
 """Rows that are saved at most, beside one that counts."""
 
 _KEPT = ("compute_dtype", "logits_rounded", "rtol", "atol")  # of how it was judged
+_OF_LAYER = ("log", "temperature", "masked_rows")
 _LEFT_OUT = ("reduction", "normalizer", "axis")  # told by the files, or by --normalizer
 
 
@@ -56,6 +59,33 @@ def save(problem: Problem, settings: Settings, rows: Sequence[int], folder: str)
         words += ["--class-weights", "class-weights.npy"]
     command = shlex.join([*words, *_flags(problem, settings)])
     _write(folder, arrays, command)
+    return Saved(folder, len(chosen), command)
+
+
+def save_layer(problem: LayerProblem, settings: LayerSettings, rows: Sequence[int], folder: str) -> Saved:
+    """Write some rows of a softmax layer to a folder, and return the command that checks them.
+
+    Raises
+    ------
+    OutputError
+        If the folder or a file cannot be written.
+    """
+    chosen = sorted(set(rows[:ROWS]))
+    words = ["softgrad", "vjp", "logits.npy", "upstream.npy"]
+    planes = {"logits": problem.logits, "upstream": problem.upstream}
+    for export in problem.exports:
+        planes[export.name] = export.rows
+        words += [f"--{export.name}", f"{export.name}.npy"]
+    for name, each in planes.items():
+        if each.tensor.dtype.startswith("float8"):
+            words += ["--dtype", f"{name}={each.tensor.dtype}"]
+    for option in fields(settings):
+        value = getattr(settings, option.name)
+        if option.name in (*_OF_LAYER, *_KEPT) and value is not None and value != option.default:
+            words += [flag_of(option.name)]
+            words += [] if value is True else [str(value) if isinstance(value, str) else repr(value)]
+    command = shlex.join(words)
+    _write(folder, {name: _picked(each, chosen) for name, each in planes.items()}, command)
     return Saved(folder, len(chosen), command)
 
 

@@ -24,6 +24,7 @@ from gradcheck_cli.outcome import (
     Fact,
     Outcome,
     Picture,
+    Saved,
     Verdict,
     Warning,  # noqa: A004 - the word of the JSON contract
 )
@@ -43,6 +44,7 @@ def vjp(
     tensors: Mapping[str, Tensor],
     settings: LayerSettings,
     progress: Progress = silent,
+    save_to: str | None = None,
     *,
     drawn: bool = False,
 ) -> Outcome:
@@ -56,6 +58,8 @@ def vjp(
         Which layer it is and how to judge.
     progress
         Shows how far it is; silent by default.
+    save_to
+        Folder that a few failing rows are written to, if any fail.
     drawn
         Whether somebody wants to see where the errors are.
 
@@ -86,6 +90,7 @@ def vjp(
         + _unseen(problem),
         diagnosis=diagnosis,
         facts=facts,
+        saved=_saved(problem, settings, examination, checks, save_to),
         pictures=_pictured(order, examination, checks) if drawn else (),
     )
 
@@ -114,6 +119,24 @@ def _diagnosed(
     worst = tuple(dict.fromkeys(entry.row for entry in examination.findings["grad"].worst))
     layer = Layer(problem, grad, Tolerance.asked(settings.rtol, settings.atol))
     return diagnose(layer, worst, settings.threads or processors())
+
+
+def _saved(
+    problem: LayerProblem,
+    settings: LayerSettings,
+    examination: Examination,
+    checks: Sequence[Check],
+    folder: str | None,
+) -> Saved | None:
+    """Save the rows of the worst failing entries of every export, if any failed and a folder is given."""
+    failed = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
+    worst = [each for name in failed for each in examination.findings[name].worst if not each.margin <= 1.0]
+    if folder is None or not worst:
+        return None
+    from gradcheck_cli.failure import save_layer  # noqa: PLC0415 - only after a failure
+
+    rows = dict.fromkeys(each.row for each in sorted(worst, key=lambda each: each.rank))
+    return save_layer(problem, settings, list(rows), folder)
 
 
 def _unseen(problem: LayerProblem) -> tuple[Warning, ...]:

@@ -123,3 +123,36 @@ def test_a_folder_that_cannot_be_made_is_refused(monkeypatch: pytest.MonkeyPatch
     error = _run(monkeypatch, tmp_path, words).exception
     assert error is not None
     assert "cannot be saved" in str(error)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--log",), ("--temperature", "2.5"), ("--rtol", "1e-4", "--atol", "0")]
+)
+def test_rows_of_a_layer_fail_as_they_did(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    z, t = rng.normal(size=(2, 40, 6, 5))
+    z[7, :, 2] = -np.inf
+    wrong = np.zeros_like(z)
+    for name, array in {"z": z, "t": t, "g": wrong.astype(ml_dtypes.bfloat16)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    words = ["vjp", "z.npy", "t.npy", "--grad", "g.npy", "--axis", "1", *options]
+    first = _run(monkeypatch, tmp_path, [*words, "--masked-rows", "zero", "--save-failure", "small"])
+    command = (tmp_path / "small" / "command").read_text(encoding="utf-8").strip()
+    again = _run(monkeypatch, tmp_path / "small", shlex.split(command)[1:])
+    assert (first.return_value, again.return_value) == (1, 1)
+    kept = np.load(tmp_path / "small" / "logits.npy").shape
+    assert (1 <= kept[0] <= 8, kept[1]) == (True, 6)
+    assert "all-zero" in again.output
+    margins = {line.split()[-1] for line in first.output.splitlines() if line.startswith("[")}
+    assert margins <= {word for line in again.output.splitlines() for word in line.split()[-1:]}
+
+
+def test_a_right_layer_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    z = np.random.default_rng(1).normal(size=(5, 4))
+    for name, array in {"z": z, "t": np.ones_like(z), "g": np.zeros_like(z)}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    words = ["vjp", "z.npy", "t.npy", "--grad", "g.npy", "--save-failure", "small"]
+    assert _run(monkeypatch, tmp_path, words).return_value == 0
+    assert not (tmp_path / "small").exists()

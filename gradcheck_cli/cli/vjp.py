@@ -10,6 +10,7 @@ import click
 
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.cli.console import show, wants_pictures
+from gradcheck_cli.cli.grouped import GroupedOption
 from gradcheck_cli.cli.options import (
     FORMATS,
     GroupedCommand,
@@ -68,6 +69,10 @@ Exit status: 0 every check passed, 1 an exported tensor is wrong,
 @file_option("--log-probs", "With --log: log-softmax of the logits (top_data).", group=EXPORTED)
 @settings_options(LayerSettings)
 @reading_options
+@click.option(
+    "--save-failure", "save_to", cls=GroupedOption, metavar="DIR",
+    help="Write a few failing rows to a folder, with a command line that fails on them alone.",
+)  # fmt: skip
 @output_options(*FORMATS)
 @report_option
 def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
@@ -79,6 +84,7 @@ def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
     quiet: int,
     verbose: bool,
     color: str,
+    save_to: str | None,
     **typed: Any,
 ) -> int:
     """Check the backward of a softmax layer: LOGITS, and the gradient UPSTREAM at its output.
@@ -93,13 +99,15 @@ def vjp(  # noqa: PLR0913 - one parameter for each thing a user can type
     reading = reading_of(typed)
     with Reports(report, "vjp", files, typed) as reports:
         drawn = wants_pictures(manner) or reports.pictured
-        outcome = _checked(files, LayerSettings(**typed), reading, drawn=drawn)
+        outcome = _checked(files, LayerSettings(**typed), reading, save_to, drawn=drawn)
         reports.write(outcome)
     show(outcome, manner)
     return outcome.exit_code
 
 
-def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading, *, drawn: bool) -> Outcome:
+def _checked(
+    files: dict[str, str], settings: LayerSettings, reading: Reading, save_to: str | None, *, drawn: bool
+) -> Outcome:
     """Open the files and check them; numpy is imported from here on."""
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.vjp import vjp as examine  # noqa: PLC0415
@@ -107,5 +115,5 @@ def _checked(files: dict[str, str], settings: LayerSettings, reading: Reading, *
     with contextlib.ExitStack() as opened:
         tensors = opened_as(files, _roles(log=settings.log), reading, opened)
         refuse_idle(vars(settings), judged=any(role in tensors for role in JUDGED))
-        outcome = examine(tensors, settings, bar, drawn=drawn)
+        outcome = examine(tensors, settings, bar, save_to, drawn=drawn)
     return replace(outcome, settings=outcome.settings | reading.in_force())
