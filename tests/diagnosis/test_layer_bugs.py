@@ -261,6 +261,27 @@ def test_damage_without_a_formula_gets_no_name(tmp_path: Path, size: str, seed: 
         assert not outcome.diagnosis, outcome.diagnosis
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_factor_that_16_bits_leave_open_is_not_named(tmp_path: Path, seed: int) -> None:
+    """Probabilities that are nearly even make of many formulas a multiple of the right one, but for a bit."""
+    rng = np.random.default_rng(seed)
+    z, t = 0.15 * rng.normal(size=(30, 58)), rng.normal(size=(30, 58))
+    grad = rng.uniform(0.2, 0.9) * back(probs(z), t)
+    stored = grad.astype(ml_dtypes.bfloat16).astype(np.float64)
+    assert not examined(tmp_path, z, t, stored, np.float64).diagnosis
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_errors_that_pull_one_way_are_no_rounding(tmp_path: Path, seed: int) -> None:
+    z, t = np.random.default_rng(seed).normal(size=(2, 55, 62))
+    right = back(probs(z), t)
+    offset, power = right + 0.003 * np.abs(right).max(), np.sign(right) * np.abs(right) ** 1.001
+    for grad in (offset, power):
+        outcome = examined(tmp_path, z, t, grad)
+        assert outcome.verdict is Verdict.FAIL
+        assert not outcome.diagnosis
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_bug_in_all_entries_but_one_gets_no_name(tmp_path: Path, size: str) -> None:
     z, t = data(size)

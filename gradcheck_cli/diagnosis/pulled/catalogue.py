@@ -179,8 +179,8 @@ def scales(layer: Layer) -> list[Scale]:
                          (rows * classes, ", the number of entries")):  # fmt: skip
         if parts > 1:
             found.append(Scale(DIVIDED, 1.0 / parts, {"parts": parts, "which": which}))
-    found += [Scale(SUMMED, float(copies)) for copies in _COPIES]
-    found += [Scale(DIVIDED, 1.0 / parts, {"parts": parts, "which": ""}) for parts in _COPIES]
+    found += [Scale(SUMMED, float(copies), general=True) for copies in _COPIES]
+    found += [Scale(DIVIDED, 1.0 / parts, {"parts": parts, "which": ""}, general=True) for parts in _COPIES]
     found += [Scale(SCALED, 2.0**power, {"power": power}) for power in _POWERS]
     different: dict[float, Scale] = {}
     for each in found:

@@ -30,6 +30,7 @@ _NEAR = 0.01  # how nearly a number must be one of all rows, or of its column, b
 _MOST_CLAIMS = 4
 _WORTH_A_PROCESS = 1 << 19
 _MOSTLY = 0.2  # of the entries must fail before the whole file is of low precision, or in another order
+_CHANCE = 3.0  # standard deviations
 _WIDESPREAD = frozenset({"low-precision", "transposed"})
 
 
@@ -107,9 +108,19 @@ def _settled(
         trial = next(own) if each.layer is layer else None
         if _WIDESPREAD & set(claim.codes) and damage.failing < _MOSTLY * damage.entries:
             continue
+        if "low-precision" in claim.codes and _lopsided(Few(layer, _rows(layer, ()))):
+            continue
         if (trial or _elsewhere(each, processes)).holds(len(claim.names)):
             found.append(claim)
     return found
+
+
+def _lopsided(few: Few) -> bool:
+    """Tell whether errors pull the rows one way, or with what is right: rounding pulls each its own way."""
+    off = np.concatenate([each.got - each.right for each in few])
+    right = np.concatenate([each.right for each in few])
+    most = _CHANCE * np.sqrt(len(off))
+    return any(bool(np.abs(np.sign(each.sum(axis=1)).sum()) > most) for each in (off, off * right))
 
 
 def _elsewhere(held: _Held, processes: int) -> Trial:
