@@ -21,6 +21,9 @@ from gradcheck_cli.refusals import Flags
 HAIR = 1e-12
 """Relative widening of an interval, for the rounding of its ends."""
 
+_FEW, _FEW_WIDE, _WIDE = 4.0, 0.2, 0.1
+"""Copies or parts that are few, and how wide the interval of their number may be: of few, and of more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -68,6 +71,14 @@ class Range:
 def holds(interval: tuple[float, float]) -> bool:
     """Tell whether there is a factor left."""
     return interval[0] <= interval[1]
+
+
+def by_chance(factor: float, interval: tuple[float, float]) -> bool:
+    """Tell whether factors are so vague that some number of copies, or of parts, is likely among them."""
+    low, high = interval
+    copies = abs(factor) > 1.0
+    width = high - low if copies else abs(1.0 / low - 1.0 / high)
+    return width > (_FEW_WIDE if 1.0 / _FEW <= abs(factor) <= _FEW else _WIDE)
 
 
 def factors(view: View, recipe: Recipe) -> tuple[Range, Range | None]:

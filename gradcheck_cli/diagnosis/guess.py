@@ -15,14 +15,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from gradcheck_cli.diagnosis.bug import DEFECT
-from gradcheck_cli.diagnosis.fit import HAIR, allowed_factors
+from gradcheck_cli.diagnosis.fit import HAIR, allowed_factors, by_chance
 from gradcheck_cli.exports import Export, rounding
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Diagnosis
 from gradcheck_cli.refusals import Flags
 
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
-_FEW, _FEW_WIDE, _WIDE = 4.0, 0.5, 0.1  # widest interval of few copies or parts, and of more
 _BETTER = 0.5  # of the failing entries' error must go
 
 
@@ -160,17 +159,8 @@ def claims(
         return [] if bare else [Claim(guess, None)]
     if guess.alone or max(abs(low), abs(high)) > _WIDEST * min(abs(low), abs(high)):
         return []
-    return [
-        Claim(guess, each) for each in scales if low <= each.value <= high and not _lucky(each, low, high)
-    ]
-
-
-def _lucky(scale: Scale, low: float, high: float) -> bool:
-    """Tell whether factors are so vague that some number of copies, or of parts, is likely among them."""
-    if not scale.general:
-        return False
-    width = high - low if abs(scale.value) > 1.0 else abs(1.0 / low - 1.0 / high)
-    return width > (_FEW_WIDE if _FEW >= abs(scale.value) >= 1.0 / _FEW else _WIDE)
+    near = (each for each in scales if low <= each.value <= high)
+    return [Claim(guess, each) for each in near if not (each.general and by_chance(each.value, found))]
 
 
 @dataclass

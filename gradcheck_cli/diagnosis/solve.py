@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcheck_cli.diagnosis.bug import CONVENTION, Bug, Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
-from gradcheck_cli.diagnosis.fit import Range, factors, holds
+from gradcheck_cli.diagnosis.fit import Range, by_chance, factors, holds
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
@@ -142,6 +142,8 @@ class _Solver:
         elif bare:
             return
         for scale in matching:
+            if scale is not None and scale.bug.general and by_chance(scale.variant.value or 1.0, interval):
+                continue
             hypothesis = Hypothesis(changes, row, scale)
             if not _plausible(hypothesis, loose=loose) or (loose and self.factor is not None):
                 continue
