@@ -129,11 +129,11 @@ def even(situation: Situation, *, mean: bool) -> Iterator[Variant]:
         return
     for parts in range(2, min(MOST_PARTS, situation.rows) + 1):
         size, left = divmod(situation.rows, parts)
-        if not left:
+        if not left and situation.problem.ignored_rows:  # else as many rows count in each
             counted = situation.counted_in(parts)
             yield from _of_counts(situation, counted, partial(_block, size=size), "contiguous", mean=mean)
     for parts in (2**power for power in range(1, MOST_PARTS.bit_length())):
-        if parts < situation.rows:
+        if parts < situation.rows and (situation.problem.ignored_rows or situation.rows % parts):
             counted = situation.counted_in(parts, in_turn=True)
             yield from _of_counts(situation, counted, partial(_turn, parts=parts), "interleaved", mean=mean)
 

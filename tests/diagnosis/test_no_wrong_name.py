@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from gradcheck_cli.diagnosis.fit import by_chance
 from gradcheck_cli.outcome import Verdict
 from tests.conftest import Examine
 from tests.diagnosis import plants
@@ -89,3 +90,18 @@ def test_a_right_gradient_gets_none(examine: Examine, kind: str, data: Callable[
     outcome = examine(d.z, d.stored, {}, grad=d.right.astype(KINDS[kind]))
     assert outcome.verdict is Verdict.PASS
     assert (outcome.diagnosis, outcome.facts) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("factor", "interval", "vague"),
+    [
+        (2.0, (1.95, 2.05), False), (2.0, (1.8, 2.1), True), (17.0, (16.96, 17.04), False),
+        (17.0, (16.5, 17.5), True), (0.5, (0.49, 0.51), False), (0.5, (0.45, 0.55), True),
+        (1 / 17, (1 / 17.04, 1 / 16.96), False), (1 / 17, (1 / 18, 1 / 16), True),
+    ],
+)  # fmt: skip
+def test_copies_and_parts_are_named_only_where_their_number_is_told(
+    factor: float, interval: tuple[float, float], *, vague: bool
+) -> None:
+    assert by_chance(factor, interval) is vague
+    assert by_chance(-factor, (-interval[1], -interval[0])) is vague

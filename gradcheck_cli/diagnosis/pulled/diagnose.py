@@ -61,7 +61,7 @@ def diagnose(
         if not standing:
             more = list(_standing(pairs(layer), layer, worst))
             own = [each for each in more if each.layer is layer]
-            trials = _walked(layer, own, processes, counting=False)[1] if own else []
+            trials = _walked(layer, own, processes)[1] if own else []
             standing = _settled(more, layer, trials, damage, processes)
         return worded(standing, layer.export.name), facts
 

@@ -36,9 +36,10 @@ class Way:
     @property
     def words(self) -> str:
         """Say it, as what comes before the sum."""
-        named = {"logits": self.logits, "dE/dz": self.gradient, "each chunk's share": self.share}
-        told = [name for name, there in named.items() if there]
-        return f", with {' and '.join(told)} in the same format" if told else ""
+        named = {"the logits": self.logits, "dE/dz": self.gradient, "each share": self.share}
+        *others, last = [name for name, there in named.items() if there] or [""]
+        told = f"{', '.join(others)} and {last}" if others else last
+        return f", with {told} in the same format" if told else ""
 
 
 @dataclass(frozen=True)
