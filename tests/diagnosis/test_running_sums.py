@@ -81,6 +81,17 @@ def test_micro_batches_that_do_not_divide_the_rows(tmp_path: Path) -> None:
     assert (found.code, found.parameters["chunks"]) == (NAME, 56)
 
 
+@pytest.mark.parametrize(("size", "chunks", "way"), [(3072, 3, ""), (2000, 5, "gp")])
+def test_chunks_longer_than_what_is_worked_on_together(
+    tmp_path: Path, size: int, chunks: int, way: str
+) -> None:
+    c = case(9000)
+    weight, _ = kept_short(c, cut(9000, size), BFLOAT16, way)
+    outcome = examined(tmp_path, c, BFLOAT16, {"grad-weight": weight}, rtol=1e-5, atol=0.0)
+    assert codes(outcome, "grad-weight") == [NAME]
+    assert outcome.diagnosis[0].parameters["chunks"] == chunks
+
+
 def test_float16_and_a_container_that_is_wider(tmp_path: Path) -> None:
     c = case(2048, dtype=FLOAT16, kind="adversarial")
     weight, _ = kept_short(c, cut(2048, 1), FLOAT16)

@@ -95,9 +95,12 @@ def narrowed(made: Made, grid: Precision) -> Made:
     return 0.5 * (low + high), 0.5 * (high - low)
 
 
-def shares(x: Floats, g: Floats, off: Floats, layer: Layer) -> Floats:
-    """Return the least and the most that x g may be, given what g may be off by: (2, ...)."""
-    error = np.abs(x) @ (off + summed_error(_plain(layer.export), g.shape[-2], Model.TREE) * np.abs(g))
+def shares(x: Floats, g: Floats, off: Floats, rows: int, layer: Layer) -> Floats:
+    """Return the least and the most that x g may be as a part of a chunk of so many rows: (2, ...).
+
+    `off` is what g may be off by.
+    """
+    error = np.abs(x) @ (off + summed_error(_plain(layer.export), rows, Model.TREE) * np.abs(g))
     share = x @ g
     return np.stack([share - error, share + error])
 

@@ -14,7 +14,7 @@ from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 
 _INPUTS, _ENTRIES = 4, 16  # looked at first: where most fails
-_MOST_PARTS = 64  # micro-batches whose number is tried; beyond, chunks of a power of two rows
+_MOST_PARTS = 64  # micro-batches whose number is tried
 _MOST_CHUNKS = 1 << 12
 _KEPT = 1 << 24  # numbers of all examples that are kept for a look
 
@@ -59,10 +59,12 @@ def _fitting(layer: Layer, part: Part, at: Places, sizes: Sequence[int]) -> list
 
 
 def _sizes(rows: int) -> list[int]:
-    """Return how many rows a chunk may have, few chunks first."""
+    """Return how many rows a chunk may have, few chunks first: even parts, and numbers that people choose."""
     even = {-(-rows // parts) for parts in range(2, min(_MOST_PARTS, rows) + 1)}
-    powers = {1 << power for power in range(rows.bit_length()) if 1 << power < rows}
-    return sorted((each for each in even | powers if -(-rows // each) <= _MOST_CHUNKS), reverse=True)
+    chosen = {first << power for first in (1, 3) for power in range(rows.bit_length())}
+    chosen |= {first * 10**power for first in (1, 2, 5) for power in range(len(str(rows)))}
+    sizes = even | {each for each in chosen if each < rows}
+    return sorted((each for each in sizes if -(-rows // each) <= _MOST_CHUNKS), reverse=True)
 
 
 def _worst(part: Part) -> Places:
@@ -105,6 +107,6 @@ def _shares(x: Floats, g: Floats, off: Floats, size: int, layer: Layer) -> Float
     chunks = -(-len(x) // size)
     lacking = ((0, chunks * size - len(x)), (0, 0))
     x, g, off = (np.pad(each, lacking).reshape(chunks, size, -1) for each in (x, g, off))
-    ends = shares(x.swapaxes(1, 2), g, off, layer).reshape(2, chunks, -1)
+    ends = shares(x.swapaxes(1, 2), g, off, size, layer).reshape(2, chunks, -1)
     whole: Floats = np.concatenate([ends, rounded(ends, layer.export.grid)], axis=2).swapaxes(0, 1)
     return whole

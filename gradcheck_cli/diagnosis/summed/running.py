@@ -78,27 +78,26 @@ def _held(got: Floats, ends: Made, once: Floats) -> tuple[bool, int]:
 
 def _whole(layer: Layer, running: Running, part: Part) -> Made:
     """Return the least and the most that every entry may be."""
-    state = np.zeros((2, *part.got.shape))
-    held: list[tuple[Floats, Floats, Floats]] = []
+    state, share = np.zeros((2, 2, *part.got.shape))
     count = 0
     for tile, x, recipe in layer.tiles():
         made = gradient(layer, tile, recipe, logits=running.way.logits)
         g, off = narrowed(made, layer.export.grid) if running.way.gradient else made
         by, start = multiplied(x, part), 0
         while start < len(by):
-            stop = min(len(by), start + running.size - count)
-            held.append((by[start:stop], g[start:stop], off[start:stop]))
-            count, start = count + stop - start, stop
+            rows = slice(start, start + running.size - count)
+            share += shares(by[rows].T, g[rows], off[rows], running.size, layer)
+            count, start = count + len(by[rows]), rows.stop
             if count == running.size:
-                _take(state, held, running, layer)
-                held, count = [], 0
-    if held:
-        _take(state, held, running, layer)
+                _take(state, share, running, layer)
+                count = 0
+    if count:
+        _take(state, share, running, layer)
     return state[0], state[1]
 
 
-def _take(state: Floats, held: list[tuple[Floats, Floats, Floats]], running: Running, layer: Layer) -> None:
-    """Add the rows that are held, a chunk of them."""
-    x, g, off = (np.concatenate(each) for each in zip(*held, strict=True))
-    ends = shares(x.T, g, off, layer)
-    add(state, rounded(ends, layer.export.grid) if running.way.share else ends, layer.export.grid)
+def _take(state: Floats, share: Floats, running: Running, layer: Layer) -> None:
+    """Add the share of a chunk, and begin the next one."""
+    grid = layer.export.grid
+    add(state, rounded(share, grid) if running.way.share else share, grid)
+    share.fill(0.0)
