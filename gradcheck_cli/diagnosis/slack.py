@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -118,7 +119,7 @@ class Prediction:
         planes = {name: getattr(self, name)[rows] for name in _PLANES}
         return replace(self, terms=self.terms.picked(rows), **planes)
 
-    @property
+    @cached_property
     def slack(self) -> Slack:
         """Return what it may be off by."""
         return slack(self)

@@ -47,9 +47,19 @@ class View:
         return wrong
 
     @cached_property
-    def finite(self) -> Flags:
-        """Return the entries that were exported as a number."""
-        return np.isfinite(self.got)
+    def got_there(self) -> Floats:
+        """Return what was exported in the columns that hypotheses are tried on: (n, m)."""
+        return self.got if self.columns is None else self.got[:, self.columns]
+
+    @property
+    def right_there(self) -> Floats:
+        """Return what is right there: (n, m)."""
+        return self.right if self.columns is None else self.right[:, self.columns]
+
+    @cached_property
+    def failing_there(self) -> Flags:
+        """Return what fails there: (n, m)."""
+        return self.failing if self.columns is None else self.failing[:, self.columns]
 
     def narrowed(self, most: int) -> View:
         """Return the view with the columns to try hypotheses on, if there are more than so many.
