@@ -64,7 +64,7 @@ class View:
     def narrowed(self, most: int) -> View:
         """Return the view with the columns to try hypotheses on, if there are more than so many.
 
-        Those of labels and of failures, the likeliest, the ends, and some spread evenly.
+        Those of labels and of failures, the likeliest and the worst, the ends, and some spread evenly.
         """
         classes = self.got.shape[1]
         if classes <= most:
@@ -75,7 +75,9 @@ class View:
         labels = [(self.pivot + offset) % classes for offset in (-1, 0, 1)]
         if not self.situation.problem.soft:
             labels += [np.clip(self.recipe.labels_beside(each), 0, classes - 1) for each in (-1, 1)]
-        some = np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends])
+        with np.errstate(all="ignore"):
+            extreme = [self.right.argmax(axis=1), np.abs(self.got - self.right).argmax(axis=1)]
+        some = np.concatenate([*labels, *extreme, *spread, ends])
         chosen = np.array(sorted(set(some.tolist())))  # np.unique imports numpy.ma
         return replace(self, columns=chosen)
 
