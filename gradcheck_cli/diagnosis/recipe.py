@@ -93,6 +93,14 @@ class Recipe:
         weights = Weights.joined([each.weights for each in recipes])
         return replace(first, read={}, weights=weights, **arrays)
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what recipes have in common whose rows can be joined: all that is no array."""
+        return (
+            self.weights.dense is None, self.by is None, isinstance(self.divisor, np.ndarray) or self.divisor,
+            self.chain.shape[1], self.z_factor, id(self.loss), self.core, self.finish,
+        )  # fmt: skip
+
     def picked(self, places: Places) -> Recipe:
         """Return the recipe of some of the rows, by their places here."""
         arrays: dict[str, Any] = {name: getattr(self, name)[places] for name in self._arrays()}
@@ -133,11 +141,11 @@ class Recipe:
             plane, size = self._of_line(self._line)
         else:
             plane, size = standard(self) if self.core is None else self.core(self)
-            plane, size = s[:, None] * plane, np.abs(s)[:, None] * size
+            by = s[:, None] * self.chain
+            plane, size = plane * by, size * np.abs(by)
             if self.z_factor:
-                plane = plane + self._zeta[:, None] * self.a
-                size = size + np.abs(self._zeta)[:, None] * self.a
-            plane, size = plane * self.chain, size * np.abs(self.chain)
+                by = self._zeta[:, None] * self.chain
+                plane, size = plane + by * self.a, size + np.abs(by) * self.a
         return (plane, size) if self.finish is None else self.finish(self, plane, size)
 
     @property
