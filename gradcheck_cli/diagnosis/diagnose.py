@@ -32,6 +32,7 @@ from gradcheck_cli.tensors import Tensor
 
 _MOST_CLAIMS = 3
 _POSED_ANEW = 8  # rows of each view that are judged again under other flags
+_TOGETHER = 1 << 13  # entries up to which they are worked out together, with those between them
 _MOSTLY = 0.2
 
 GUESSES = frozenset({"row-factors"})
@@ -156,7 +157,8 @@ def _flags(hypothesis: Hypothesis, sample: Sample, evidence: Evidence) -> tuple[
     except SoftgradError:
         return ()
     rows = sorted(int(row) for view in sample.views for row in view.recipe.numbers[:_POSED_ANEW])
-    right = all(not view.failing.any() for view in Rows(other, _POSED_ANEW).gathered(rows, _POSED_ANEW))
+    together = max(_POSED_ANEW, _TOGETHER // other.classes)
+    right = all(not view.failing.any() for view in Rows(other, together).gathered(rows, together))
     return flags if right else ()
 
 

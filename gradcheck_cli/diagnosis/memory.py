@@ -149,15 +149,15 @@ def _tail(sample: Sample) -> Iterable[Variant]:
     yield Variant(change=lambda r: r.then(finish), parameters=told)
 
 
-def _dropped(sample: Sample) -> Iterable[Variant]:
-    """Yield the size below which every entry is exported as 0 and above which none is, if there is one."""
+def _dropped(sample: Sample) -> list[Variant]:
+    """Return the size below which every entry is exported as 0 and above which none is, if there is one."""
     lost, kept = 0.0, np.inf
     for view in sample.views:
         right, nothing = np.abs(view.right), view.got == 0.0
         lost = max(lost, float(np.max(right, where=nothing, initial=0.0)))
         kept = min(kept, float(np.min(right, where=~nothing & (right > 0.0), initial=np.inf)))
     if not 0.0 < lost <= kept * _NEARLY < np.inf:
-        return
+        return []
 
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
         small = (recipe.got == 0.0) & (np.abs(plane) <= kept * _NEARLY)
@@ -170,15 +170,15 @@ def _dropped(sample: Sample) -> Iterable[Variant]:
         None,
     )
     told = {"lost": lost, "kept": kept, "format": name}
-    yield Variant(change=lambda r: r.then(finish), parameters=told)
+    return [Variant(change=lambda r: r.then(finish), parameters=told)]
 
 
 def _underflow(sample: Sample) -> Iterable[Variant]:
-    yield from (each for each in _dropped(sample) if each.parameters["format"] is not None)
+    yield from (each for each in sample.once(_dropped) if each.parameters["format"] is not None)
 
 
 def _filtered(sample: Sample) -> Iterable[Variant]:
-    yield from (each for each in _dropped(sample) if each.parameters["format"] is None)
+    yield from (each for each in sample.once(_dropped) if each.parameters["format"] is None)
 
 
 def _nan_where_masked(recipe: Recipe, plane: Floats, size: Floats, *, whole: bool) -> tuple[Floats, Floats]:

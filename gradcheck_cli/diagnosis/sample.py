@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,8 @@ _COLUMNS = 1 << 13  # from which on only some are tried
 _MOST_ROWS = 512
 _FEWEST_ROWS = 12
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -30,6 +34,14 @@ class Sample:
     views: tuple[View, ...]
     whole: bool  # whether every row is there
     source: Rows
+    kept: dict[Any, Any] = field(default_factory=dict)  # what was read off it, by what reads it
+
+    def once(self, read: Callable[[Sample], T]) -> T:
+        """Return what something reads off the sample, which is worked out the first time."""
+        if read not in self.kept:
+            self.kept[read] = read(self)
+        found: T = self.kept[read]
+        return found
 
     @property
     def probe(self) -> View:

@@ -88,7 +88,7 @@ def _seen_lanes(sample: Sample) -> list[int]:
         bare = view.recipe.untargeted()
         plane = bare.gradient()[0] if view.situation.of_gradient else bare.a
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
-        missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
+        missing = (1.0 / np.median(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
         asked = missing * np.exp(view.recipe.lse)
     asked = asked[np.isfinite(asked) & (missing > 1e-3)]
     if not asked.size:

@@ -60,8 +60,7 @@ def solve(sample: Sample) -> Solution:
 class _Solver:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
-        scales, rows, changes = known(sample.situation.export.name)
-        self.scales = suspects(scales, sample)
+        _, rows, changes = known(sample.situation.export.name)
         self.rows = suspects(rows, sample)
         with np.errstate(all="ignore"):
             self.changes = suspects(changes, sample)
@@ -125,6 +124,11 @@ class _Solver:
                 continue
             if self._convinces(trial, hypothesis):
                 yield Explanation(hypothesis, interval, loose)
+
+    @cached_property
+    def scales(self) -> list[Suspect]:
+        """Return what may multiply all entries."""
+        return suspects(known(self.sample.situation.export.name)[0], self.sample)
 
     @cached_property
     def _before(self) -> Floats:

@@ -80,6 +80,8 @@ def _micro(sample: Sample, *, mean: bool) -> Iterable[Variant]:
     situation = sample.situation
     if not situation.divided or situation.problem.loss.class_weights is not None:
         return
+    if not situation.problem.ignored_rows:  # equal micro-batches have as many rows that count
+        return
     for parts in range(2, min(_MOST_PARTS, situation.rows) + 1):
         if situation.rows % parts:
             continue
@@ -111,7 +113,7 @@ def _seen_micro(sample: Sample, *, mean: bool) -> Iterable[Variant]:
     situation = sample.situation
     if not (sample.whole and situation.divided) or situation.problem.loss.class_weights is not None:
         return
-    runs = _factor_runs(sample)
+    runs = sample.once(_factor_runs)
     if not 1 < len(runs) <= min(_MOST_PARTS, situation.counted // 2):
         return
     if not all(0.0 < run.low <= run.high < np.inf for run in runs):
@@ -155,7 +157,7 @@ def _whole(first: float, second: float) -> int:
 
 
 def _factor_runs(sample: Sample) -> list[_Run]:
-    """Return the runs of counted rows that share a factor."""
+    """Return the runs of counted rows that share a factor, none where a row has no factor."""
     numbers, lows, highs = _row_factors(sample)
     runs: list[_Run] = []
     for number, low, high in zip(numbers.tolist(), lows.tolist(), highs.tolist(), strict=True):
@@ -171,10 +173,15 @@ def _factor_runs(sample: Sample) -> list[_Run]:
 
 
 def _row_factors(sample: Sample) -> tuple[Indices, Floats, Floats]:
-    """Return the rows that count, in order, and the factors that each of them allows: (m,) each."""
+    """Return the rows that count, in order, and the factors that each of them allows: (m,) each.
+
+    None at all where a row allows no factor.
+    """
     numbers, lows, highs = [], [], []
     for view in sample.views:
         found = factors(view, view.recipe)[0]
+        if (found.low > found.high)[view.counted].any():
+            return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0)
         numbers.append(view.recipe.numbers[view.counted])
         lows.append(found.low[view.counted])
         highs.append(found.high[view.counted])

@@ -159,10 +159,15 @@ class Rows:
 
     def gathered(self, chosen: list[int], most: int) -> Iterator[View]:
         """Yield views that hold the chosen rows, in their order, of at most so many rows each."""
+        room = len(self.grid.numbers)
         for start in range(0, len(chosen), most):
-            yield joined(
-                [self.view(run) for run in _runs(chosen[start : start + most], len(self.grid.numbers))]
-            )
+            part = chosen[start : start + most]
+            first, stop = min(part), max(part) + 1
+            if stop - first <= room:
+                whole, places = self.view(range(first, stop)), [row - first for row in part]
+                yield whole if places == list(range(stop - first)) else whole.picked(places)
+            else:
+                yield joined([self.view(run) for run in _runs(part, room)])
 
 
 def _runs(rows: list[int], most: int) -> list[range]:
