@@ -159,9 +159,10 @@ class Recipe:
         zeta: Floats = 2.0 * self.z_factor * self.lse * self.upstream * self.z_counted
         return zeta / self.situation.problem.z_divisor
 
-    def line(self, base: Floats) -> Line | None:
-        """Return the gradient as a line over some probabilities, where it is one."""
-        plain = self.core is None and self.finish is None and self.base is base
+    @property
+    def line(self) -> Line | None:
+        """Return the gradient as a line over the recipe's probabilities, where it is one."""
+        plain = self.core is None and self.finish is None and self.situation.of_gradient
         return self._line if plain and self.weights.dense is None and self.chain.shape[1] == 1 else None
 
     @property

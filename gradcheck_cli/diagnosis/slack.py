@@ -87,7 +87,7 @@ class Prediction:
     @classmethod
     def of(cls, recipe: Recipe, columns: Indices | None = None) -> Prediction:
         """Return what a recipe predicts."""
-        line = None if columns is None or not recipe.situation.of_gradient else recipe.line(recipe.base)
+        line = None if columns is None else recipe.line
         if columns is None or line is None:
             return cls.made(recipe, read(recipe), columns)
         base, taken = recipe.base[:, columns], line.at(columns)
