@@ -103,9 +103,10 @@ class Outline:
         told = off <= least - hair
         told |= failing
         doubtful = np.flatnonzero(~told.all(axis=1))
-        within, columns = np.nonzero(~told[doubtful])
-        at = doubtful[within], columns
-        failing[at] = self._refused(rows[at[0]], at[1])
+        within, columns = np.divmod(np.flatnonzero(~told[doubtful]), self.sight.situation.classes)
+        if columns.size:
+            at = doubtful[within], columns
+            failing[at] = self._refused(rows[at[0]], columns)
         got, right, allowed = (each[rows] for each in self.at_label)
         failing[np.arange(len(rows)), self.labels[rows]] = ~(np.abs(got - right) <= allowed)
         return failing
