@@ -32,7 +32,7 @@ from gradcheck_cli.tensors import Tensor
 
 _MOST_CLAIMS = 3
 _POSED_ANEW = 8  # rows of each view that are judged again under other flags
-_FEWEST_ANEW, _ENTRIES_ANEW = 4, 1 << 17  # of all views, the first of which holds the worst rows
+_FEWEST_ANEW, _ENTRIES_ANEW = 4, 1 << 13  # of all views, the first of which holds the worst rows
 _TOGETHER = 1 << 13  # entries up to which they are worked out together, with those between them
 _MOSTLY = 0.2
 

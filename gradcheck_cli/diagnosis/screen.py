@@ -15,7 +15,7 @@ from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
-_ROWS, _ENTRIES = 2, 1 << 13  # that hypotheses are tried on first
+_ROWS, _ENTRIES = 2, 1 << 10  # that hypotheses are tried on first
 _TOGETHER = 1 << 15  # entries of several hypotheses that are fitted together
 
 _COLUMNS = 64
