@@ -133,7 +133,7 @@ def refused(got: Floats, plane: Floats, allowed: Floats) -> Flags:
 
 
 def floor_of(export: Export, got: Floats) -> Floats:
-    """Return what no factor multiplies: printing, and the smallest numbers that can be stored; broadcastable."""
+    """Return what no factor multiplies, broadcastable: printing, and the smallest numbers that are stored."""
     floor = rounding(export.decimals)[1] + 4.0 * export.grid.smallest_subnormal
     whole = np.array([[floor + 8.0 * export.compute.smallest_normal]])
     if export.flushes:

@@ -106,10 +106,6 @@ class Recipe:
         arrays: dict[str, Any] = {name: getattr(self, name)[places] for name in self._arrays()}
         return self._with(read={}, weights=self.weights.picked(places), **arrays)
 
-    def kept(self) -> Recipe:
-        """Return the recipe with probabilities of its own, for they are a tile's until the next one."""
-        return self._with(base=np.array(self.base, order="C"))
-
     def _arrays(self) -> list[str]:
         return [each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)]
 
@@ -136,12 +132,11 @@ class Recipe:
 
     def gradient(self) -> tuple[Floats, Floats]:
         """Return dE/dz and the sum of the sizes of its terms: (n, K) each."""
-        s = self._scale
         if self.core is None and self.weights.dense is None and self.chain.shape[1] == 1:
             plane, size = self._of_line(self._line)
         else:
             plane, size = standard(self) if self.core is None else self.core(self)
-            by = s[:, None] * self.chain
+            by = self._scale[:, None] * self.chain
             plane, size = plane * by, size * np.abs(by)
             if self.z_factor:
                 by = self._zeta[:, None] * self.chain
@@ -162,8 +157,8 @@ class Recipe:
     @property
     def line(self) -> Line | None:
         """Return the gradient as a line over the recipe's probabilities, where it is one."""
-        plain = self.core is None and self.finish is None and self.situation.of_gradient
-        return self._line if plain and self.weights.dense is None and self.chain.shape[1] == 1 else None
+        straight = self.core is None and self.weights.dense is None and self.chain.shape[1] == 1
+        return self._line if straight and self.finish is None and self.situation.of_gradient else None
 
     @property
     def _line(self) -> Line:
@@ -248,10 +243,8 @@ class Recipe:
         """Return the stored labels of the rows so far down, -1 beyond the ends: (n,)."""
         key = f"labels {offset:+d}"
         if key not in self.read:
-            found = []
-            for start, stop in _runs(self.numbers):
-                first = int(self.numbers[start]) + offset
-                found.append(self.situation.labels_of(range(first, first + stop - start)))
+            runs = [(int(self.numbers[start]) + offset, stop - start) for start, stop in _runs(self.numbers)]
+            found = [self.situation.labels_of(range(first, first + count)) for first, count in runs]
             self.read[key] = np.concatenate(found)
         beside: Indices = self.read[key]
         return beside

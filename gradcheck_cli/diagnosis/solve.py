@@ -133,7 +133,8 @@ class _Solver:
     @cached_property
     def _before(self) -> Floats:
         """Return the error of the right answer in failing entries and in all: (2,)."""
-        return np.sum([_errors(view, view.right_there) for view in self.sample.views], axis=0)
+        errors: Floats = np.sum([_errors(view, view.right_there) for view in self.sample.views], axis=0)
+        return errors
 
     def _convinces(self, trial: _Trial, hypothesis: Hypothesis) -> bool:
         """Tell whether the prediction is nearer than the right answer, and whether enough numbers agree.

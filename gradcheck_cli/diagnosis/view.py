@@ -119,7 +119,7 @@ class Sight:
             got=got,
             right=right,
             allowed=allowed,
-            recipe=replace(self.recipe, got=got).kept(),
+            recipe=replace(self.recipe, got=got, base=np.array(self.recipe.base, order="C")),
             own_a=sums.own_a,
             pivot=sums.pivot if self.situation.width > 1 else np.zeros_like(sums.pivot),
         )
