@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
-from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
+from gradcheck_cli.diagnosis.guess import Claim, Scale, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
 from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
@@ -46,37 +46,32 @@ def diagnose(
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return the bugs that explain every entry of a failed gradient, and where it fails."""
     with np.errstate(all="ignore"):
-        held = list(_standing(suspicions(layer), layer, worst, *bare(layer)))
-        held = held or list(_standing(reposed(layer), layer, worst))
+        few, factors = Few(layer, _rows(layer, worst)), scales(layer)
+        held = list(_standing(suspicions(layer), few, factors, *bare(layer)))
+        held = held or list(_standing(reposed(layer), few, factors))
         damage, trials = _walked(layer, [each for each in held if each.layer is layer], processes)
         facts = places(damage, layer.problem.rows, layer.problem.classes, layer.export.name)
         if not damage.nonzero:
             return (_all_zero(layer),), facts
         standing = _settled(held, layer, trials, damage, processes)
-        if not standing and _summable(Few(layer, _rows(layer, worst))):
-            more = list(_standing(_of_sums(layer), layer, worst))
+        if not standing and _summable(few):
+            more = list(_standing(_of_sums(layer), few, factors))
             _, trials = _walked(layer, more, processes)
             standing = _settled(more, layer, trials, damage, processes)
         return worded(standing, layer.export.name), facts
 
 
 def _standing(
-    suspected: Iterable[Suspicion], layer: Layer, worst: Sequence[int], *first: Suspicion
+    suspected: Iterable[Suspicion], few: Few, factors: Sequence[Scale], *first: Suspicion
 ) -> Iterator[_Held]:
-    """Yield the claims that a few rows leave, at most so many."""
-    known: dict[int, Few] = {}
-    kept, factors = 0, scales(layer)
+    """Yield the claims that a few rows leave, at most so many; of another layer, rows of its own."""
+    kept = 0
     for each in (*first, *suspected):
         try:
-            if id(each.layer) not in known:
-                known[id(each.layer)] = Few(
-                    each.layer, _rows(each.layer, worst if each.layer is layer else ())
-                )
-            found = interval(known[id(each.layer)], each.guess, each.layer.export)
+            rows = few if each.layer is few.layer else Few(each.layer, _rows(each.layer, ()))
+            found = interval(rows, each.guess, each.layer.export)
         except SoftgradError:  # what cannot be posed so was not meant so
             continue
-        if each.layer is not layer:
-            del known[id(each.layer)]
         for claim in claims(each.guess, found, factors, bare=each in first):
             kept += 1
             if kept <= _MOST_CLAIMS:

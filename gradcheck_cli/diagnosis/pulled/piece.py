@@ -76,6 +76,7 @@ class Few:
 
     def __init__(self, layer: Layer, rows: Sequence[range]) -> None:
         """Choose the rows."""
+        self.layer = layer
         self._coming = layer.pieces_of(rows)
         self._seen: list[Pulled] = []
 
@@ -101,23 +102,17 @@ class Layer:
             yield self._piece(tile, room)
 
     def pieces_of(self, runs: Sequence[range]) -> Iterator[Pulled]:
-        """Yield some runs of rows, to be kept."""
-        most = max(len(each) for each in runs)
-        grid = Grid(self.problem.rows, most, most)
-        room = room_of(self.problem, grid)
+        """Yield some runs of rows, each in a room of its own, to be kept."""
         for run in runs:
-            for piece in self.pieces(run, grid, room):
-                planes = {name: getattr(piece, name).copy() for name in ("right", "a", "gone")}
-                kept = replace(piece, **planes)
-                for name in ("t", "v", "plain", "error"):  # the room is another run's from now on
-                    kept._of(name)
-                yield kept
+            grid = Grid(self.problem.rows, len(run), len(run))
+            yield from self.pieces(run, grid, room_of(self.problem, grid))
 
     def _piece(self, tile: LayerTile, room: LayerRoom) -> Pulled:
         got = np.empty_like(tile.g)
         room.read(self.export.rows, tile.start, got)
         tile.plane(room.got)[...] = got
         sums, share, absolute = tile.point.sums, 0.0, 0.0
+        allowed = self._allowed(tile, native=True)
         if self.tolerance is not None:
             share, absolute = self.tolerance.rtol, self.tolerance.atol
         else:
@@ -126,7 +121,7 @@ class Layer:
         makers: dict[str, Callable[[], Floats]] = {
             "t": partial(self._upstream, tile, room),
             "v": lambda: tile.planes.d + sums.top[:, None],
-            "plain": partial(self._allowed, tile, native=False),
+            "plain": lambda: self._allowed(tile, native=False) if self.export.native else allowed,
             "error": partial(self._error, tile),
         }
 
@@ -134,7 +129,7 @@ class Layer:
             start=tile.start,
             got=got,
             right=tile.g,
-            allowed=self._allowed(tile, native=True),
+            allowed=allowed,
             a=tile.planes.a,
             top=sums.top,
             gone=tile.gone,
