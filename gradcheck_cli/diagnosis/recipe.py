@@ -97,8 +97,8 @@ class Recipe:
     def kind(self) -> tuple[object, ...]:
         """Return what recipes have in common whose rows can be joined: all that is no array."""
         return (
-            self.weights.dense is None, self.by is None, isinstance(self.divisor, np.ndarray) or self.divisor,
-            self.chain.shape[1], self.z_factor, id(self.loss), self.core, self.finish,
+            self.weights.dense is None, self.by is None, self.chain.shape[1], self.core, self.finish,
+            id(self.loss), self.z_factor, None if isinstance(self.divisor, np.ndarray) else self.divisor,
         )  # fmt: skip
 
     def picked(self, places: Places) -> Recipe:
