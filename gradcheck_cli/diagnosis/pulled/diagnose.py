@@ -65,10 +65,11 @@ def _standing(
     suspected: Iterable[Suspicion], few: Few, factors: Sequence[Scale], *first: Suspicion
 ) -> Iterator[_Held]:
     """Yield the claims that a few rows leave, at most so many; of another layer, rows of its own."""
-    kept = 0
+    kept, rows = 0, few
     for each in (*first, *suspected):
         try:
-            rows = few if each.layer is few.layer else Few(each.layer, _rows(each.layer, ()))
+            if each.layer is not rows.layer:
+                rows = few if each.layer is few.layer else Few(each.layer, _rows(each.layer, ()))
             found = interval(rows, each.guess, each.layer.export)
         except SoftgradError:  # what cannot be posed so was not meant so
             continue
