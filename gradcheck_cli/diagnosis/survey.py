@@ -23,7 +23,7 @@ from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19
-_TILE, _TILES = 1 << 17, 4  # entries of a tile: more than for the check, as fewer planes are in use at a time
+_TILE, _TILES = 1 << 17, 2  # entries of a tile: more than for the check, as fewer planes are in use at a time
 
 Interval = tuple[float, float]
 
