@@ -21,7 +21,7 @@ from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
 
-_PIECE = 1 << 14  # entries that a hypothesis is worked out for together: its planes stay in the cache
+_PIECE = 1 << 15  # entries that a hypothesis is worked out for together: its planes stay in the cache
 REMEMBERED = 8  # rows that a hypothesis does not explain
 NO_FACTOR = (float("inf"), -float("inf"))
 
@@ -128,9 +128,9 @@ class Count:
     def _one_by_one(self, sight: Sight, rows: Indices, failing: Flags, meant: Flags) -> None:
         """Count what fails of some rows; `meant` are those that ought not to be 0."""
         got = sight.got if len(rows) == len(sight.got) else sight.got[rows]
-        counted = sight.counted[rows]
-        some, whole, nonzero = (
-            np.asarray(each) for each in (failing.any(axis=1), failing.all(axis=1), got.any(axis=1))
+        counted, silent = sight.counted[rows], got == 0.0
+        some, whole, nothing = (
+            np.asarray(each) for each in (failing.any(axis=1), failing.all(axis=1), silent.all(axis=1))
         )
         pivot = sight.tile.planes.pivot[rows] if self.situation.width > 1 else 0
         own = failing[np.arange(len(rows)), pivot]
@@ -140,11 +140,11 @@ class Count:
             "at_label": _count(own & counted),
             "in_ignored": _count(failing[~counted]),
             "not_numbers": _count(failing & ~np.isfinite(got)),
-            "zeros": _count(failing & (got == 0.0)),
-            "nonzero": _count(nonzero),
+            "zeros": _count(failing & silent),
+            "nonzero": _count(~nothing),
         }
         self._add(more)
-        self._mark(sight, rows, some, whole, ~nonzero & meant)
+        self._mark(sight, rows, some, whole, nothing & meant)
         if some.any():
             self.columns += np.count_nonzero(failing, axis=0)
 
@@ -201,12 +201,14 @@ def _strange(claim: Claim, sight: Sight, outline: Outline | None) -> list[int]:
 def _doubtful(claim: Claim, recipe: Recipe, outline: Outline | None) -> Iterator[Indices | slice]:
     """Yield the rows of a tile whose entries must be looked at to tell whether a claim explains them."""
     if outline is not None:
-        changed = claim.hypothesis.changed(recipe)
-        line = changed.line(recipe.base)
-        if line is not None:
-            left = ~outline.explained(changed, line, claim.hypothesis.multiplier(recipe))
-            yield from (np.flatnonzero(left),) if left.any() else ()
-            return
+        first = recipe.picked(slice(1))
+        if claim.hypothesis.changed(first).base is first.base:  # then it costs little to change the others
+            changed = claim.hypothesis.changed(recipe)
+            line = changed.line
+            if line is not None:
+                left = np.flatnonzero(~outline.explained(changed, line, claim.hypothesis.multiplier(recipe)))
+                yield from (left,) if left.size else ()
+                return
     step = max(1, _PIECE // recipe.base.shape[1])
     yield from (slice(start, start + step) for start in range(0, len(recipe.counted), step))
 

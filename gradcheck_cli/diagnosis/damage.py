@@ -35,12 +35,12 @@ class Damage:
 
     def add(self, piece: Piece) -> None:
         """Take in some rows."""
-        failing = piece.failing
+        failing, silent = piece.failing, piece.got == 0.0
         self.entries += failing.size
         self.failing += int(np.count_nonzero(failing))
-        self.zeros += int(np.count_nonzero(failing & (piece.got == 0.0)))
+        self.zeros += int(np.count_nonzero(failing & silent))
         self.not_numbers += int(np.count_nonzero(failing & ~np.isfinite(piece.got)))
-        self.nonzero += int(np.count_nonzero(piece.got))
+        self.nonzero += failing.size - int(np.count_nonzero(silent))
         self.rows[piece.start : piece.start + len(failing)] += np.count_nonzero(failing, axis=1)
         self.columns += np.count_nonzero(failing, axis=0)
 

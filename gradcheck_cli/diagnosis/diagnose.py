@@ -33,6 +33,8 @@ from gradcheck_cli.tensors import Tensor
 
 _MOST_CLAIMS = 3
 _POSED_ANEW = 8  # rows of each view that are judged again under other flags
+_FEWEST_ANEW, _ENTRIES_ANEW = 4, 1 << 13  # of all views, the first of which holds the worst rows
+_TOGETHER = 1 << 13  # entries up to which they are worked out together, with those between them
 _MOSTLY = 0.2
 
 GUESSES = frozenset({"row-factors"})
@@ -165,8 +167,10 @@ def _flags(hypothesis: Hypothesis, sample: Sample, evidence: Evidence) -> tuple[
         other = _posed(asked, evidence)
     except SoftgradError:
         return ()
-    rows = sorted(int(row) for view in sample.views for row in view.recipe.numbers[:_POSED_ANEW])
-    right = all(not view.failing.any() for view in Rows(other, _POSED_ANEW).gathered(rows, _POSED_ANEW))
+    rows = [int(row) for view in sample.views for row in view.recipe.numbers[:_POSED_ANEW]]
+    rows = sorted(rows[: max(_FEWEST_ANEW, _ENTRIES_ANEW // other.classes)])
+    together = max(_POSED_ANEW, _TOGETHER // other.classes)
+    right = all(not view.failing.any() for view in Rows(other, together).gathered(rows, together))
     return flags if right else ()
 
 

@@ -42,10 +42,18 @@ def _untempered(sample: Sample) -> Iterable[Variant]:
 
 
 def _tempered_unasked(sample: Sample) -> Iterable[Variant]:
-    """Yield the temperature that the entries outside the label ask for: log got is z/T and a constant."""
+    """Yield the temperatures that the entries outside the label ask for."""
+    for temperature in sample.once(_temperatures):
+        other = Link(temperature, _link(sample).softcap)
+        flags = ("--temperature", f"{temperature:.12g}")
+        yield Variant(change=_relinked(other), parameters={"temperature": temperature}, flags=flags)
+
+
+def _temperatures(sample: Sample) -> list[float]:
+    """Return the temperature that the rows ask for, rounded in two ways: log got is z/T and a constant."""
     link, view = _link(sample), sample.probe
     if link.temperature != 1.0:
-        return
+        return []
     recipe = view.recipe
     with np.errstate(all="ignore"):
         logs = sample.situation.export.name == "log-probs"
@@ -53,26 +61,20 @@ def _tempered_unasked(sample: Sample) -> Iterable[Variant]:
     chosen = (recipe.q == 0.0) & np.isfinite(log_got) & np.isfinite(log_a) & recipe.counted[:, None]
     inverse = _pooled_slope(log_a, log_got, chosen)
     if not 1e-3 < inverse < 1e3:
-        return
-    for temperature in dict.fromkeys((nice(1.0 / inverse), 1.0 / nice(inverse))):
-        if temperature == 1.0:
-            continue
-        flags = ("--temperature", f"{temperature:.12g}")
-        told = {"temperature": temperature}
-        other = Link(temperature, link.softcap)
-        yield Variant(change=_relinked(other), parameters=told, flags=flags)
+        return []
+    return [each for each in dict.fromkeys((nice(1.0 / inverse), 1.0 / nice(inverse))) if each != 1.0]
 
 
 def _tempered_in_part(sample: Sample) -> Iterable[Variant]:
     """Yield the same temperatures, but for the factor 1/T of the gradient."""
-    for each in _tempered_unasked(sample):
-        other = Link(each.parameters["temperature"], _link(sample).softcap)
+    for temperature in sample.once(_temperatures):
+        other = Link(temperature, _link(sample).softcap)
 
         def change(recipe: Recipe, other: Link = other) -> Recipe:
             tempered = recipe.relinked(other)
             return tempered.changed(chain=tempered.chain * other.temperature)
 
-        yield Variant(change=change, parameters=each.parameters)
+        yield Variant(change=change, parameters={"temperature": temperature})
 
 
 def _pooled_slope(x: Floats, y: Floats, chosen: Flags) -> float:

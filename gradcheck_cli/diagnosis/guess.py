@@ -39,6 +39,11 @@ class Piece:
         """Return the entries that the check refuses."""
         return refused(self.got, self.right, self.allowed)
 
+    @cached_property
+    def before(self) -> float:
+        """Return the error of what is right in the failing entries."""
+        return _sum(self.got, self.right, self.failing)
+
 
 P = TypeVar("P", bound=Piece)
 
@@ -121,17 +126,19 @@ class Claim(Generic[P]):
 def refused(got: Floats, plane: Floats, allowed: Floats) -> Flags:
     """Return the entries that differ by more than is allowed: (n, m)."""
     with np.errstate(all="ignore"):
-        same = (got == plane) | (np.isnan(got) & np.isnan(plane))
-        wrong: Flags = ~(np.abs(got - plane) <= allowed) & ~same
+        error = got - plane
+        wrong: Flags = ~(np.abs(error, out=error) <= allowed)
+        if np.isnan(error).any():  # two infinities, or a NaN
+            wrong &= ~((got == plane) | (np.isnan(got) & np.isnan(plane)))
     return wrong
 
 
 def floor_of(export: Export, got: Floats) -> Floats:
-    """Return what no factor multiplies: printing, and the smallest numbers that can be stored."""
+    """Return what no factor multiplies, broadcastable: printing, and the smallest numbers that are stored."""
     floor = rounding(export.decimals)[1] + 4.0 * export.grid.smallest_subnormal
-    whole = np.full(got.shape, floor + 8.0 * export.compute.smallest_normal)
+    whole = np.array([[floor + 8.0 * export.compute.smallest_normal]])
     if export.flushes:
-        np.maximum(whole, export.grid.smallest_normal, out=whole, where=got == 0.0)
+        whole = np.where(got == 0.0, np.maximum(whole, export.grid.smallest_normal), whole)
     return whole
 
 
@@ -173,17 +180,24 @@ class Trial:
     before: float = 0.0  # and of the right answer
 
     def add(self, piece: P, claim: Claim[P], export: Export) -> None:
-        """Take in a piece; what is refuted stays so, and is looked at no more."""
-        if self.unexplained:
-            return
+        """Take in a piece: whether it is explained, and how near the claim is beside what is right."""
         with np.errstate(all="ignore"):
-            plane, error = claim.guess.core(piece)
-            plane, error = claim.value * plane, abs(claim.value) * error + floor_of(export, piece.got)
-            self.unexplained += int(np.count_nonzero(refused(piece.got, plane, error)))
-            self.telling += int(np.count_nonzero(~(np.abs(plane) <= 2.0 * error)))
-            failing = piece.failing
-            self.left += _sum(piece.got, plane, failing)
-            self.before += _sum(piece.got, piece.right, failing)
+            plane = self.hold(piece, claim, export)
+            if plane is not None:
+                self.left += _sum(piece.got, plane, piece.failing)
+                self.before += piece.before
+
+    def hold(self, piece: P, claim: Claim[P], export: Export) -> Floats | None:
+        """Take in whether a piece is explained; return what is claimed of it, None once that is refuted."""
+        if self.unexplained:
+            return None
+        plane, error = claim.guess.core(piece)
+        if claim.value != 1.0:
+            plane, error = claim.value * plane, abs(claim.value) * error
+        error = error + floor_of(export, piece.got)
+        self.unexplained += int(np.count_nonzero(refused(piece.got, plane, error)))
+        self.telling += int(np.count_nonzero(~(np.abs(plane) <= 2.0 * error)))
+        return None if self.unexplained else plane
 
     def merge(self, other: Trial) -> Trial:
         """Return the trial of both sets of pieces."""
@@ -197,7 +211,8 @@ class Trial:
 
 def _sum(got: Floats, plane: Floats, chosen: Flags) -> float:
     """Return the error of a prediction; an entry that is no number counts 1 where it is not predicted."""
-    total = float(np.einsum("ij,ij->", np.abs(got - plane), chosen))
+    error = got - plane
+    total = float(np.einsum("ij,ij->", np.abs(error, out=error), chosen))
     if np.isfinite(total):
         return total
     got, plane = got[chosen], plane[chosen]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradcheck_cli.diagnosis.bug import Suspect
+from gradcheck_cli.diagnosis.quotients import explained
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.slack import Prediction, least
 from gradcheck_cli.numeric.precision import Floats
@@ -49,27 +50,38 @@ class Hypothesis:
         return Prediction.of(self.changed(recipe)).times(self.multiplier(recipe))
 
     def refuted(self, recipe: Recipe, *, loose: bool) -> Flags:
-        """Return the entries that the hypothesis does not explain: (n, K).
-
-        What every entry may be off by at least is looked at first, which is cheap and does for most.
-        """
+        """Return the entries that the hypothesis does not explain: (n, K)."""
         with np.errstate(all="ignore"):
-            changed = self.changed(recipe)
-            found = Prediction.of(changed).times(self.multiplier(recipe))
-            error = np.abs(found.got - found.plane)
-            sure = np.abs(found.plane)
-            sure = sure if changed.finish is None else np.minimum(sure, found.size)
-            refuted: Flags = ~(error <= sure * least(changed))
-            rows = np.flatnonzero(refuted.any(axis=1))
-            if not rows.size:
-                return refuted
-            left = found.picked(rows)
-            allowed = left.slack
-            scaled = allowed.loose if loose and allowed.loose is not None else allowed.scaled
-            refuted[rows] = ~(error[rows] <= scaled + allowed.floor)
-        same = (np.isnan(left.plane) & np.isnan(left.got)) | (left.plane == left.got)
-        refuted[rows] &= ~same
+            changed, by = self.changed(recipe), self.multiplier(recipe)
+            line = changed.line
+            if line is None:
+                return _refuted(changed, by, loose=loose)
+            refuted = np.zeros(recipe.got.shape, dtype=bool)
+            rows = np.flatnonzero(~explained(changed, line, by))
+            if rows.size:
+                refuted[rows] = _refuted(changed.picked(rows), by[rows], loose=loose)
         return refuted
+
+
+def _refuted(changed: Recipe, by: Floats, *, loose: bool) -> Flags:
+    """Return the entries that a recipe does not predict, each row multiplied: (n,) to (n, K).
+
+    What every entry may be off by at least is looked at first, which is cheap and does for most.
+    """
+    found = Prediction.of(changed).times(by)
+    error = np.abs(found.got - found.plane)
+    sure = np.abs(found.plane)
+    sure = sure if changed.finish is None else np.minimum(sure, found.size)
+    refuted: Flags = ~(error <= sure * least(changed))
+    rows = np.flatnonzero(refuted.any(axis=1))
+    if not rows.size:
+        return refuted
+    left = found.picked(rows)
+    allowed = left.slack
+    scaled = allowed.loose if loose and allowed.loose is not None else allowed.scaled
+    same = (np.isnan(left.plane) & np.isnan(left.got)) | (left.plane == left.got)
+    refuted[rows] = ~((error[rows] <= scaled + allowed.floor) | same)
+    return refuted
 
 
 def apply(changes: Sequence[Suspect], recipe: Recipe) -> Recipe:

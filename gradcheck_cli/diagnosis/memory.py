@@ -44,27 +44,25 @@ def _logits(_: Sample) -> Iterable[Variant]:
 
 def _stale(sample: Sample) -> Iterable[Variant]:
     """Yield the distances at which a failing row holds what is right for an earlier one."""
-    row = _first_wrong(sample)
-    if row is None:
+    wrong = _first_wrong(sample)
+    if wrong is None or not wrong[1].any():
         return
-    view = sample.source.view(range(row, row + 1))
-    if not view.got.any():
-        return
+    row, got = wrong
     for distance in _distances(sample.situation, row):
         earlier = sample.source.view(range(row - distance, row - distance + 1))
-        if (np.abs(view.got - earlier.right) <= earlier.allowed).all() and earlier.right.any():
+        if (np.abs(got - earlier.right) <= earlier.allowed).all() and earlier.right.any():
             yield Variant(change=partial(_copied, distance=distance), parameters={"distance": distance})
             return
 
 
-def _first_wrong(sample: Sample) -> int | None:
-    """Return the first row of the sample that is wrong in most entries."""
+def _first_wrong(sample: Sample) -> tuple[int, Floats] | None:
+    """Return the first row of the sample that is wrong in most entries, with what it holds: (K,)."""
     wrong = [
-        int(view.recipe.numbers[place])
+        (int(view.recipe.numbers[place]), view.got[place])
         for view in sample.views
-        for place in np.flatnonzero(view.failing.mean(axis=1) > 0.5)
+        for place in np.flatnonzero(np.count_nonzero(view.failing, axis=1) > 0.5 * view.got.shape[1])
     ]
-    return min(wrong, default=None)
+    return min(wrong, key=lambda each: each[0], default=None)
 
 
 def _distances(situation: Situation, row: int) -> Iterator[int]:
@@ -149,15 +147,15 @@ def _tail(sample: Sample) -> Iterable[Variant]:
     yield Variant(change=lambda r: r.then(finish), parameters=told)
 
 
-def _dropped(sample: Sample) -> Iterable[Variant]:
-    """Yield the size below which every entry is exported as 0 and above which none is, if there is one."""
+def _dropped(sample: Sample) -> list[Variant]:
+    """Return the size below which every entry is exported as 0 and above which none is, if there is one."""
     lost, kept = 0.0, np.inf
     for view in sample.views:
         right, nothing = np.abs(view.right), view.got == 0.0
         lost = max(lost, float(np.max(right, where=nothing, initial=0.0)))
         kept = min(kept, float(np.min(right, where=~nothing & (right > 0.0), initial=np.inf)))
     if not 0.0 < lost <= kept * _NEARLY < np.inf:
-        return
+        return []
 
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
         small = (recipe.got == 0.0) & (np.abs(plane) <= kept * _NEARLY)
@@ -170,15 +168,15 @@ def _dropped(sample: Sample) -> Iterable[Variant]:
         None,
     )
     told = {"lost": lost, "kept": kept, "format": name}
-    yield Variant(change=lambda r: r.then(finish), parameters=told)
+    return [Variant(change=lambda r: r.then(finish), parameters=told)]
 
 
 def _underflow(sample: Sample) -> Iterable[Variant]:
-    yield from (each for each in _dropped(sample) if each.parameters["format"] is not None)
+    yield from (each for each in sample.once(_dropped) if each.parameters["format"] is not None)
 
 
 def _filtered(sample: Sample) -> Iterable[Variant]:
-    yield from (each for each in _dropped(sample) if each.parameters["format"] is None)
+    yield from (each for each in sample.once(_dropped) if each.parameters["format"] is None)
 
 
 def _nan_where_masked(recipe: Recipe, plane: Floats, size: Floats, *, whole: bool) -> tuple[Floats, Floats]:

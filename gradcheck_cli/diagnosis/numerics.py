@@ -11,6 +11,7 @@ from gradcheck_cli.diagnosis.bug import ROUNDING, Bug, Variant
 from gradcheck_cli.diagnosis.recipe import Finish, Recipe
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT16, FLOAT32, Floats, Precision, power_below
+from gradcheck_cli.refusals import Flags
 
 _MOST_FUSED = 8.0  # roundings of lse
 
@@ -104,16 +105,23 @@ def _relative_errors(right: Floats, got: Floats) -> Floats:
 
 
 def _nearly(grid: Precision) -> Finish:
-    """Return what takes the exported value for right as far as arithmetic of this grid explains it."""
+    """Return what takes the exported value for right as far as arithmetic of this grid explains it.
+
+    Every entry may be off by what a probability of 1 may: where that does, no logarithm is taken.
+    """
 
     def finish(recipe: Recipe, plane: Floats, size: Floats) -> tuple[Floats, Floats]:
-        depth = -np.log(np.maximum(recipe.a, 1e-300)) + np.log(recipe.a.shape[1])
-        excused = np.expm1(np.minimum(grid.unit * (4.0 * depth + 16.0), 1.0)) * size
-        if grid.half:
-            excused = np.minimum(excused, np.abs(plane).max(axis=1, keepdims=True) / 6.0)
-        excused += 8.0 * grid.smallest_subnormal
-        near = np.abs(recipe.got - plane) <= excused
-        return np.where(near, recipe.got, plane), size
+        off, classes = np.abs(recipe.got - plane), plane.shape[1]
+        most = np.abs(plane).max(axis=1, keepdims=True) / 6.0 if grid.half else np.inf
+
+        def near(depth: Floats | float) -> Flags:
+            relative = np.expm1(np.minimum(grid.unit * (4.0 * (depth + np.log(classes)) + 16.0), 1.0))
+            found: Flags = off <= np.minimum(relative * size, most) + 8.0 * grid.smallest_subnormal
+            return found
+
+        if near(0.0).all():
+            return recipe.got, size
+        return np.where(near(-np.log(np.maximum(recipe.a, 1e-300))), recipe.got, plane), size
 
     return finish
 

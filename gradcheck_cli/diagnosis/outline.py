@@ -14,17 +14,15 @@ import numpy as np
 
 from gradcheck_cli.blocks import Block
 from gradcheck_cli.bounds import ACCEPTED
+from gradcheck_cli.diagnosis.quotients import HAIR, Extremes, fitted
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.diagnosis.slack import Prediction, Terms, least
 from gradcheck_cli.diagnosis.view import Sight
 from gradcheck_cli.diagnosis.weights import Line
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices, Planes
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
-
-_HAIR = 2.0**-45  # more than what a quotient and two products round, relative to the larger side
 
 
 def outlined(situation: Situation, block: Block) -> bool:
@@ -37,26 +35,6 @@ def judged_at_once(situation: Situation) -> bool:
     """Tell whether what the check allows is the same share of every a_j of a row, but for its depth."""
     export = situation.export
     return export.native is None and not export.grid.half and not export.flushes
-
-
-@dataclass(frozen=True, eq=False)
-class Extremes:
-    """The least and the largest got_j / a_j of each row, outside a column or two: (n,) each."""
-
-    lowest: Floats
-    highest: Floats
-
-    def within(self, middle: Floats, leeway: Floats) -> Flags:
-        """Tell in which rows every quotient is so near to a number of the row."""
-        room = leeway - _HAIR * np.abs(middle)
-        found: Flags = (self.highest - middle <= room) & (middle - self.lowest <= room)
-        return found
-
-    def beyond(self, middle: Floats, leeway: Floats) -> Flags:
-        """Tell in which rows every quotient is farther away, and all on one side."""
-        room = leeway + _HAIR * (np.abs(middle) + leeway)
-        found: Flags = (self.lowest - middle > room) | (middle - self.highest > room)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,12 +95,18 @@ class Outline:
         tile = self.sight.tile
         least, most = (each[rows, None] for each in self.limits)
         middle = tile.at.coefficient[rows, None]
-        every = len(rows) == len(self.labels)
-        off = np.abs((self.quotient if every else self.quotient[rows]) - middle)
-        hair = _HAIR * np.abs(middle)
-        failing: Flags = off > most + _HAIR * (np.abs(middle) + most)
-        at = np.nonzero(~(failing | (off <= least - hair)))
-        failing[at] = self._refused(rows[at[0]], at[1])
+        quotient = self.quotient if len(rows) == len(self.labels) else self.quotient[rows]
+        off = np.subtract(quotient, middle, out=tile.room.error[: len(rows)])
+        np.abs(off, out=off)
+        hair = HAIR * np.abs(middle)
+        failing: Flags = off > most + HAIR * (np.abs(middle) + most)
+        told = off <= least - hair
+        told |= failing
+        doubtful = np.flatnonzero(~told.all(axis=1))
+        within, columns = np.divmod(np.flatnonzero(~told[doubtful]), self.sight.situation.classes)
+        if columns.size:
+            at = doubtful[within], columns
+            failing[at] = self._refused(rows[at[0]], columns)
         got, right, allowed = (each[rows] for each in self.at_label)
         failing[np.arange(len(rows)), self.labels[rows]] = ~(np.abs(got - right) <= allowed)
         return failing
@@ -154,16 +138,5 @@ class Outline:
 
     def explained(self, changed: Recipe, line: Line, by: Floats) -> Flags:
         """Tell which rows a hypothesis explains for sure, given its line and the factor of each row: (n,)."""
-        coefficient = line.coefficient * by
-        extremes = self.without(line.columns, coefficient)
-        rest = extremes.within(coefficient, least(changed) * np.abs(coefficient))
-        columns = np.stack([self.labels, line.columns], axis=1)
-        rows = self.sight.tile.planes.rows[:, None]
-        a, got = changed.base[rows, columns], self.sight.got[rows, columns]
-        taken = np.where(columns == line.columns[:, None], line.taken[:, None], 0.0)
-        plane = by[:, None] * (line.coefficient[:, None] * a - taken)
-        size = np.abs(by)[:, None] * (line.size[:, None] * a + np.abs(taken))
-        own = a if changed.by is None else a * changed.by[:, None]
-        allowed = Prediction(changed.situation, Terms.of(changed), own, got, plane, size).slack
-        fits: Flags = rest & (np.abs(got - plane) <= allowed.scaled + allowed.floor).all(axis=1)
-        return fits
+        extremes = self.without(line.columns, line.coefficient * by)
+        return fitted(changed, line, by, extremes, np.stack([self.labels, line.columns], axis=1))

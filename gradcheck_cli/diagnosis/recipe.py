@@ -93,14 +93,18 @@ class Recipe:
         weights = Weights.joined([each.weights for each in recipes])
         return replace(first, read={}, weights=weights, **arrays)
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Return what recipes have in common whose rows can be joined: all that is no array."""
+        return (
+            self.weights.dense is None, self.by is None, self.chain.shape[1], self.core, self.finish,
+            id(self.loss), self.z_factor, None if isinstance(self.divisor, np.ndarray) else self.divisor,
+        )  # fmt: skip
+
     def picked(self, places: Places) -> Recipe:
         """Return the recipe of some of the rows, by their places here."""
         arrays: dict[str, Any] = {name: getattr(self, name)[places] for name in self._arrays()}
         return self._with(read={}, weights=self.weights.picked(places), **arrays)
-
-    def kept(self) -> Recipe:
-        """Return the recipe with probabilities of its own, for they are a tile's until the next one."""
-        return self._with(base=np.array(self.base, order="C"))
 
     def _arrays(self) -> list[str]:
         return [each.name for each in fields(self) if isinstance(getattr(self, each.name), np.ndarray)]
@@ -128,16 +132,15 @@ class Recipe:
 
     def gradient(self) -> tuple[Floats, Floats]:
         """Return dE/dz and the sum of the sizes of its terms: (n, K) each."""
-        s = self._scale
         if self.core is None and self.weights.dense is None and self.chain.shape[1] == 1:
             plane, size = self._of_line(self._line)
         else:
             plane, size = standard(self) if self.core is None else self.core(self)
-            plane, size = s[:, None] * plane, np.abs(s)[:, None] * size
+            by = self._scale[:, None] * self.chain
+            plane, size = plane * by, size * np.abs(by)
             if self.z_factor:
-                plane = plane + self._zeta[:, None] * self.a
-                size = size + np.abs(self._zeta)[:, None] * self.a
-            plane, size = plane * self.chain, size * np.abs(self.chain)
+                by = self._zeta[:, None] * self.chain
+                plane, size = plane + by * self.a, size + np.abs(by) * self.a
         return (plane, size) if self.finish is None else self.finish(self, plane, size)
 
     @property
@@ -151,10 +154,11 @@ class Recipe:
         zeta: Floats = 2.0 * self.z_factor * self.lse * self.upstream * self.z_counted
         return zeta / self.situation.problem.z_divisor
 
-    def line(self, base: Floats) -> Line | None:
-        """Return the gradient as a line over some probabilities, where it is one."""
-        plain = self.core is None and self.finish is None and self.base is base
-        return self._line if plain and self.weights.dense is None and self.chain.shape[1] == 1 else None
+    @property
+    def line(self) -> Line | None:
+        """Return the gradient as a line over the recipe's probabilities, where it is one."""
+        straight = self.core is None and self.weights.dense is None and self.chain.shape[1] == 1
+        return self._line if straight and self.finish is None and self.situation.of_gradient else None
 
     @property
     def _line(self) -> Line:
@@ -239,10 +243,8 @@ class Recipe:
         """Return the stored labels of the rows so far down, -1 beyond the ends: (n,)."""
         key = f"labels {offset:+d}"
         if key not in self.read:
-            found = []
-            for start, stop in _runs(self.numbers):
-                first = int(self.numbers[start]) + offset
-                found.append(self.situation.labels_of(range(first, first + stop - start)))
+            runs = [(int(self.numbers[start]) + offset, stop - start) for start, stop in _runs(self.numbers)]
+            found = [self.situation.labels_of(range(first, first + count)) for first, count in runs]
             self.read[key] = np.concatenate(found)
         beside: Indices = self.read[key]
         return beside

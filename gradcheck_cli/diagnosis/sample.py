@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,11 +17,13 @@ _ENTRIES = 1 << 17  # of all views
 _SHARE = 64  # entries of the problem to one that is looked at, if there are very many
 _LEAST = 1 << 14  # entries
 _RUN = 8  # rows that are read together
-_VIEW_ENTRIES = 1 << 15
+_VIEW_ENTRIES = 1 << 17
 _PROBE_ENTRIES = 1 << 12
 _COLUMNS = 1 << 13  # from which on only some are tried
 _MOST_ROWS = 512
 _FEWEST_ROWS = 12
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,14 @@ class Sample:
     views: tuple[View, ...]
     whole: bool  # whether every row is there
     source: Rows
+    kept: dict[Any, Any] = field(default_factory=dict)  # what was read off it, by what reads it
+
+    def once(self, read: Callable[[Sample], T]) -> T:
+        """Return what something reads off the sample, which is worked out the first time."""
+        if read not in self.kept:
+            self.kept[read] = read(self)
+        found: T = self.kept[read]
+        return found
 
     @property
     def probe(self) -> View:

@@ -15,7 +15,7 @@ from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 
-_ROWS, _ENTRIES = 2, 1 << 13  # that hypotheses are tried on first
+_ROWS, _ENTRIES = 2, 1 << 10  # that hypotheses are tried on first
 _TOGETHER = 1 << 15  # entries of several hypotheses that are fitted together
 
 _COLUMNS = 64
@@ -46,6 +46,7 @@ class Screen:
         known = [each.variant.factor(self.first.recipe) for each in rows if each.variant.factor is not None]
         self.by = np.stack([np.ones(len(self.first.counted)), *known])
         self._changed: dict[int, Recipe] = {}
+        self._joined: dict[tuple[int, ...], Recipe] = {}
 
     def passed(self, sets: Sequence[Changes]) -> Iterator[Passed]:
         """Yield the sets of changes that some factor brings in line, with what may multiply their rows."""
@@ -61,23 +62,42 @@ class Screen:
 
     def _stand(self, sets: Sequence[Changes]) -> tuple[Flags, Flags]:
         """Tell which candidates each set stands with, and which sets stand as they are: (s, m), (s,)."""
-        columns = self.first.columns
-        made = Prediction.joined([Prediction.of(self._recipe(each), columns) for each in sets])
+        order, made = [], []
+        for places in self._alike(sets):
+            order += places
+            made.append(self._predicted([sets[each] for each in places]))
         stands = np.zeros((len(sets), len(self.by)), dtype=bool)
         alone = np.zeros(len(sets), dtype=bool)
-        for found in fitting(made):
+        for found in fitting(Prediction.joined(made)):
             if found is None:
                 continue
             whole = Range(found.low.reshape(len(sets), -1), found.high.reshape(len(sets), -1))
             for place, by in enumerate(self.by):
-                stands[:, place] |= (whole.divided(by) if place else whole).possible
-            alone |= whole.admits(1.0)
+                stands[order, place] |= (whole.divided(by) if place else whole).possible
+            alone[order] |= whole.admits(1.0)
         return stands, alone
 
-    def _recipe(self, changes: Changes) -> Recipe:
-        """Return the recipe of the first rows with the changes made; what one makes is remembered."""
-        if len(changes) < 2:
-            return apply(changes, self.first.recipe)
+    def _alike(self, sets: Sequence[Changes]) -> Iterator[list[int]]:
+        """Yield places of sets whose last change is the same, and can be made to the rows of all at once."""
+        most = max(1, _TOGETHER // self.first.got.size)
+        found: dict[tuple[object, ...], list[int]] = {}
+        for place, changes in enumerate(sets):
+            found.setdefault((id(changes[-1]), *self._before(changes).kind), []).append(place)
+        for places in found.values():
+            yield from (places[start : start + most] for start in range(0, len(places), most))
+
+    def _predicted(self, sets: Sequence[Changes]) -> Prediction:
+        """Return what sets of changes predict that end with the same one."""
+        before = [self._before(each) for each in sets]
+        key = tuple(id(each) for each in before)
+        if key not in self._joined:
+            self._joined[key] = before[0] if len(before) == 1 else Recipe.joined(before)
+        return Prediction.of(apply(sets[0][-1:], self._joined[key]), self.first.columns)
+
+    def _before(self, changes: Changes) -> Recipe:
+        """Return the recipe of the first rows with all changes made but the last."""
+        if len(changes) == 1:
+            return self.first.recipe
         if id(changes[0]) not in self._changed:
-            self._changed[id(changes[0])] = apply(changes[:1], self.first.recipe)
-        return apply(changes[1:], self._changed[id(changes[0])])
+            self._changed[id(changes[0])] = apply(changes[:-1], self.first.recipe)
+        return self._changed[id(changes[0])]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -86,7 +87,7 @@ class Prediction:
     @classmethod
     def of(cls, recipe: Recipe, columns: Indices | None = None) -> Prediction:
         """Return what a recipe predicts."""
-        line = None if columns is None or not recipe.situation.of_gradient else recipe.line(recipe.base)
+        line = None if columns is None else recipe.line
         if columns is None or line is None:
             return cls.made(recipe, read(recipe), columns)
         base, taken = recipe.base[:, columns], line.at(columns)
@@ -110,6 +111,8 @@ class Prediction:
 
     def times(self, by: Floats) -> Prediction:
         """Return the prediction with each row multiplied: (n,)."""
+        if (by == 1.0).all():
+            return self
         column = by[:, None]
         return replace(self, plane=self.plane * column, size=self.size * np.abs(column))
 
@@ -118,7 +121,7 @@ class Prediction:
         planes = {name: getattr(self, name)[rows] for name in _PLANES}
         return replace(self, terms=self.terms.picked(rows), **planes)
 
-    @property
+    @cached_property
     def slack(self) -> Slack:
         """Return what it may be off by."""
         return slack(self)

@@ -12,6 +12,7 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.numeric.precision import Floats
 
 _SHARDS = (2, 4, 8, 16)
+_LEAST = 1e-5  # smoothing that somebody may have asked for; a fit finds less in rounding
 
 
 def _smoothing(sample: Sample) -> float:
@@ -50,7 +51,7 @@ def _smoothed_unasked(sample: Sample) -> Iterable[Variant]:
         return
     for over, size in (("classes", classes), ("others", classes - 1)):
         smoothing = nice(-offset / slope * size)
-        if not 0.0 < smoothing < 1.0:
+        if not _LEAST <= smoothing < 1.0:
             continue
         flags: tuple[str, ...] = ("--label-smoothing", f"{smoothing:g}")
         flags += ("--smoothing-over", "others") if over == "others" else ()

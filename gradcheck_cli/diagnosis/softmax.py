@@ -91,7 +91,7 @@ def _seen_lanes(sample: Sample, level: float) -> list[int]:
         bare = view.recipe.untargeted()
         plane = bare.gradient()[0] if view.situation.of_gradient else bare.a
         ratio = np.where(view.recipe.q == 0.0, view.got / plane, np.nan)
-        missing = (1.0 / np.nanmedian(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
+        missing = (1.0 / np.median(np.where(np.isfinite(ratio), ratio, 0.0), axis=1)) - 1.0
         asked = missing * np.exp(view.recipe.lse - level)
     asked = asked[np.isfinite(asked) & (missing > 1e-3)]
     if not asked.size:

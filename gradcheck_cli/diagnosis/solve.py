@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
 from gradcheck_cli.diagnosis.bug import CONVENTION, Bug, Suspect, suspects
 from gradcheck_cli.diagnosis.catalogue import CHANGES
-from gradcheck_cli.diagnosis.fit import Range, by_chance, factors, holds
+from gradcheck_cli.diagnosis.fit import Range, by_chance, fitting, holds
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis, apply
 from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.screen import Candidates, Changes, Screen
+from gradcheck_cli.diagnosis.slack import Prediction, Slack
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.diagnosis.view import View
+from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
@@ -24,8 +27,6 @@ _ALONE = frozenset({"finish"})  # slots whose bugs are not tried together with o
 _RIVALS = (frozenset({"softmax", "chain"}), frozenset({"softmax", "link"}))
 
 Interval = tuple[float, float]
-Ranges = Callable[[int], tuple[Range, Range | None]]
-"""The factors that bring one of the sample's views in line, tightly and loosely."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,7 @@ def solve(sample: Sample) -> Solution:
 class _Solver:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
-        scales, rows, changes = known(sample.situation.export.name)
-        self.scales = suspects(scales, sample)
+        _, rows, changes = known(sample.situation.export.name)
         self.rows = suspects(rows, sample)
         with np.errstate(all="ignore"):
             self.changes = suspects(changes, sample)
@@ -94,45 +94,22 @@ class _Solver:
 
     def _of(self, changes: Changes, rows: Candidates) -> Iterator[Explanation]:
         """Yield what explains the sample with these changes of the recipe, and one of these row factors."""
-        seen: list[tuple[Range, Range | None]] = []
-
-        def ranges(place: int) -> tuple[Range, Range | None]:
-            if place == len(seen):
-                view = self.sample.views[place]
-                seen.append(factors(view, apply(changes, view.recipe)))
-            return seen[place]
-
+        trial = _Trial(self.sample, changes)
         for row in rows:
             for loose in (False, True):
-                interval = self._common(ranges, row, loose=loose)
+                interval = trial.common(row, loose=loose)
                 if interval is None:
                     continue
-                yield from self._named(changes, row, interval, loose=loose)
+                yield from self._named(trial, row, interval, loose=loose)
                 break
 
-    def _common(self, ranges: Ranges, row: Suspect | None, *, loose: bool) -> Interval | None:
-        """Return the factors that all views leave open, or None."""
-        low, high = -np.inf, np.inf
-        for place, view in enumerate(self.sample.views):
-            tight, wide = ranges(place)
-            found = wide if loose else tight
-            if found is None:
-                return None
-            if row is not None and row.variant.factor is not None:
-                found = found.divided(row.variant.factor(view.recipe))
-            lowest, highest = found.common
-            low, high = max(low, lowest), min(high, highest)
-            if not holds((low, high)):
-                return None
-        return low, high
-
     def _named(
-        self, changes: Changes, row: Suspect | None, interval: Interval, *, loose: bool
+        self, trial: _Trial, row: Suspect | None, interval: Interval, *, loose: bool
     ) -> Iterator[Explanation]:
         low, high = interval
         if low <= 0.0 <= high:  # nothing at all explains it as well
             return
-        bare = not changes and row is None
+        bare = not trial.changes and row is None
         matching: list[Suspect | None] = [None]
         if not low <= 1.0 <= high:
             if bare and not loose:
@@ -144,50 +121,93 @@ class _Solver:
         for scale in matching:
             if scale is not None and scale.bug.general and by_chance(scale.variant.value or 1.0, interval):
                 continue
-            hypothesis = Hypothesis(changes, row, scale)
+            hypothesis = Hypothesis(trial.changes, row, scale)
             if not _plausible(hypothesis, loose=loose) or (loose and self.factor is not None):
                 continue
-            if self._improves(hypothesis) and self._shows(hypothesis):
+            if self._convinces(trial, hypothesis):
                 yield Explanation(hypothesis, interval, loose)
 
-    def _improves(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether the prediction is nearer than the right answer: by half where it fails, and in sum."""
-        errors = np.sum([_errors(view, hypothesis) for view in self.sample.views], axis=0)
-        failing_left, failing_before, left, before = errors
-        return bool(failing_left <= _BETTER * failing_before and failing_before > 0.0 and left <= before)
+    @cached_property
+    def scales(self) -> list[Suspect]:
+        """Return what may multiply all entries."""
+        return suspects(known(self.sample.situation.export.name)[0], self.sample)
 
-    def _shows(self, hypothesis: Hypothesis) -> bool:
-        """Tell whether enough numbers agree: two for each bug, and one more.
+    @cached_property
+    def _before(self) -> Floats:
+        """Return the error of the right answer in failing entries and in all: (2,)."""
+        errors: Floats = np.sum([_errors(view, view.right_there) for view in self.sample.views], axis=0)
+        return errors
 
-        A single number is what too many formulas give.
+    def _convinces(self, trial: _Trial, hypothesis: Hypothesis) -> bool:
+        """Tell whether the prediction is nearer than the right answer, and whether enough numbers agree.
+
+        Nearer by half where it fails, and in sum. Two numbers for each bug and one more must agree: a single
+        one is what too many formulas give.
         """
-        seen = 0
-        for view in self.sample.views:
-            seen += _numbers(view, hypothesis)
-            if seen > 2 * len(hypothesis.suspects):
-                return True
-        return False
+        left, agree, enough = self._before * (_BETTER, 1.0), 0, 2 * len(hypothesis.suspects)
+        if not left[0] > 0.0:
+            return False
+        for place, view in enumerate(self.sample.views):
+            by, found = hypothesis.multiplier(view.recipe)[:, None], trial.prediction(place)
+            plane = by * found.plane
+            left -= _errors(view, plane)
+            if not (left >= 0.0).all():
+                return False
+            if agree <= enough:
+                agree += _numbers(plane, np.abs(by), found.slack)
+        return agree > enough
 
 
-def _errors(view: View, hypothesis: Hypothesis) -> tuple[float, float, float, float]:
-    """Return the error of the prediction and of the right answer, in failing entries and in all.
+class _Trial:
+    """Changes of the recipe, tried on one view of the sample after the other."""
+
+    def __init__(self, sample: Sample, changes: Changes) -> None:
+        self.changes = changes
+        self._views = sample.views
+        self._predictions: list[Prediction] = []
+        self._ranges: list[tuple[Range, Range | None]] = []
+
+    def prediction(self, place: int) -> Prediction:
+        """Return what is predicted of a view, in the columns to try hypotheses on."""
+        for view in self._views[len(self._predictions) : place + 1]:
+            self._predictions.append(Prediction.of(apply(self.changes, view.recipe), view.columns))
+        return self._predictions[place]
+
+    def common(self, row: Suspect | None, *, loose: bool) -> Interval | None:
+        """Return the factors that all views leave open, or None."""
+        low, high = -np.inf, np.inf
+        for place, view in enumerate(self._views):
+            if place == len(self._ranges):
+                self._ranges.append(fitting(self.prediction(place)))
+            tight, wide = self._ranges[place]
+            found = wide if loose else tight
+            if found is None:
+                return None
+            if row is not None and row.variant.factor is not None:
+                found = found.divided(row.variant.factor(view.recipe))
+            lowest, highest = found.common
+            low, high = max(low, lowest), min(high, highest)
+            if not holds((low, high)):
+                return None
+        return low, high
+
+
+def _errors(view: View, plane: Floats) -> Floats:
+    """Return the error of a prediction in failing entries, and in all: (2,).
 
     An entry that is no number counts 1 where it is not predicted.
     """
-    plane = hypothesis.predict(view.recipe).plane
-    same = (view.got == plane) | (np.isnan(view.got) & np.isnan(plane))
-    left, before = np.abs(view.got - plane), np.abs(view.got - view.right)
-    left, before = np.where(same, 0.0, left), np.where(view.got == view.right, 0.0, before)
-    left, before = (np.where(np.isfinite(each), each, 1.0) for each in (left, before))
-    failing = view.failing
-    return float(left[failing].sum()), float(before[failing].sum()), float(left.sum()), float(before.sum())
+    got, failing = view.got_there, view.failing_there
+    error = np.abs(got - plane)
+    if not np.isfinite(error).all():
+        error[(got == plane) | (np.isnan(got) & np.isnan(plane))] = 0.0
+        error[~np.isfinite(error)] = 1.0
+    return np.array([np.einsum("ij,ij->", error, failing), error.sum()])
 
 
-def _numbers(view: View, hypothesis: Hypothesis) -> int:
+def _numbers(plane: Floats, by: Floats, allowed: Slack) -> int:
     """Return how many entries are predicted that could be told from 0 (or are predicted to be NaN)."""
-    found = hypothesis.predict(view.recipe)
-    allowed = found.slack
-    return int(np.count_nonzero(~(np.abs(found.plane) <= 2.0 * (allowed.scaled + allowed.floor))))
+    return int(np.count_nonzero(~(np.abs(plane) <= 2.0 * (by * allowed.scaled + allowed.floor))))
 
 
 def _pairs(changes: Sequence[Suspect]) -> list[Changes]:

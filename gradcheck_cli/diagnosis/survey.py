@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.blocks import Grid, Room, work_out
+from gradcheck_cli.blocks import BLOCK_ROWS, Grid, Room, work_out
 from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, Count
 from gradcheck_cli.diagnosis.situation import Situation
@@ -23,6 +23,7 @@ from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _WORTH_A_PROCESS = 1 << 19
+_TILE, _TILES = 1 << 17, 2  # entries of a tile: more than for the check, as fewer planes are in use at a time
 
 Interval = tuple[float, float]
 
@@ -78,7 +79,7 @@ def survey(
     InputError
         If a file changed since it was checked.
     """
-    grid = Grid.of(situation.problem)
+    grid = _grid(situation)
     entries = situation.rows * situation.classes
     counter = Counter(min(processes, 1 + entries // _WORTH_A_PROCESS))
 
@@ -96,6 +97,12 @@ def survey(
 
     records = spread(work, grid.blocks, counter, silent(situation.rows, counter.total))
     return _merged(situation, records, claims)
+
+
+def _grid(situation: Situation) -> Grid:
+    """Return how the rows are cut for the walk."""
+    tile = min(max(1, _TILE // situation.classes), BLOCK_ROWS, situation.rows)
+    return Grid(situation.rows, tile, min(tile * _TILES, situation.rows))
 
 
 def _unpacked(text: str, kind: type[Any]) -> NDArray[Any]:

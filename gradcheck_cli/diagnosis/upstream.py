@@ -75,13 +75,20 @@ def _seen(sample: Sample, *, mean: bool) -> Iterable[Variant]:
     """Yield unequal micro-batches, if every row is there."""
     if not sample.whole:
         return
+    yield from uneven(sample.situation, sample.once(_row_factors), mean=mean)
+
+
+def _row_factors(sample: Sample) -> RowFactors:
+    """Return the rows that count with the factors that each of them allows; none where one allows none."""
     found = []
     for view in sample.views:
         ends = factors(view, view.recipe)[0]
+        if (ends.low > ends.high)[view.counted].any():
+            return RowFactors(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
         found.append((view.recipe.numbers[view.counted], ends.low[view.counted], ends.high[view.counted]))
     numbers, low, high = (np.concatenate(each) for each in zip(*found, strict=True))
     order = np.argsort(numbers)
-    yield from uneven(sample.situation, RowFactors(numbers[order], low[order], high[order]), mean=mean)
+    return RowFactors(numbers[order], low[order], high[order])
 
 
 def _mean_of_means(sample: Sample) -> Iterable[Variant]:

@@ -47,14 +47,24 @@ class View:
         return wrong
 
     @cached_property
-    def finite(self) -> Flags:
-        """Return the entries that were exported as a number."""
-        return np.isfinite(self.got)
+    def got_there(self) -> Floats:
+        """Return what was exported in the columns that hypotheses are tried on: (n, m)."""
+        return self.got if self.columns is None else self.got[:, self.columns]
+
+    @property
+    def right_there(self) -> Floats:
+        """Return what is right there: (n, m)."""
+        return self.right if self.columns is None else self.right[:, self.columns]
+
+    @cached_property
+    def failing_there(self) -> Flags:
+        """Return what fails there: (n, m)."""
+        return self.failing if self.columns is None else self.failing[:, self.columns]
 
     def narrowed(self, most: int) -> View:
         """Return the view with the columns to try hypotheses on, if there are more than so many.
 
-        Those of labels and of failures, the likeliest, the ends, and some spread evenly.
+        Those of labels and of failures, the likeliest and the worst, the ends, and some spread evenly.
         """
         classes = self.got.shape[1]
         if classes <= most:
@@ -65,7 +75,9 @@ class View:
         labels = [(self.pivot + offset) % classes for offset in (-1, 0, 1)]
         if not self.situation.problem.soft:
             labels += [np.clip(self.recipe.labels_beside(each), 0, classes - 1) for each in (-1, 1)]
-        some = np.concatenate([*labels, self.right.argmax(axis=1), *spread, ends])
+        with np.errstate(all="ignore"):
+            extreme = [self.right.argmax(axis=1), np.abs(self.got - self.right).argmax(axis=1)]
+        some = np.concatenate([*labels, *extreme, *spread, ends])
         chosen = np.array(sorted(set(some.tolist())))  # np.unique imports numpy.ma
         return replace(self, columns=chosen)
 
@@ -107,7 +119,7 @@ class Sight:
             got=got,
             right=right,
             allowed=allowed,
-            recipe=replace(self.recipe, got=got).kept(),
+            recipe=replace(self.recipe, got=got, base=np.array(self.recipe.base, order="C")),
             own_a=sums.own_a,
             pivot=sums.pivot if self.situation.width > 1 else np.zeros_like(sums.pivot),
         )
@@ -147,10 +159,15 @@ class Rows:
 
     def gathered(self, chosen: list[int], most: int) -> Iterator[View]:
         """Yield views that hold the chosen rows, in their order, of at most so many rows each."""
+        room = len(self.grid.numbers)
         for start in range(0, len(chosen), most):
-            yield joined(
-                [self.view(run) for run in _runs(chosen[start : start + most], len(self.grid.numbers))]
-            )
+            part = chosen[start : start + most]
+            first, stop = min(part), max(part) + 1
+            if stop - first <= room:
+                whole, places = self.view(range(first, stop)), [row - first for row in part]
+                yield whole if places == list(range(stop - first)) else whole.picked(places)
+            else:
+                yield joined([self.view(run) for run in _runs(part, room)])
 
 
 def _runs(rows: list[int], most: int) -> list[range]:

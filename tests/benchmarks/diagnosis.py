@@ -1,6 +1,6 @@
 """What naming a bug costs next to the check that found it, and what looking for weak data costs on a pass.
 
-    python -m tests.benchmarks.diagnosis [--quick] [--json FILE]
+    python -m tests.benchmarks.diagnosis [--quick] [--command check|vjp|linear] [--json FILE]
 
 One process, one thread, CPU time, the best of a few runs. The check and what comes after it are timed in the
 same run, and every file holds another bug; the first row of a size passes.
@@ -12,9 +12,10 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,25 +23,25 @@ from unittest import mock
 
 import numpy as np
 
+from gradcheck_cli.choices import LayerSettings, LinearSettings
 from gradcheck_cli.outcome import Outcome
 from gradcheck_cli.settings import Settings
-from gradcheck_cli.tensors import open_tensor
-from tests.diagnosis.plants import softmax
+from gradcheck_cli.tensors import Tensor, open_tensor
+from tests.diagnosis.plants import softmax, vjp
 
-CHECK = importlib.import_module("gradcheck_cli.check")
-SIZES = ((32, 10), (128, 1000), (4096, 1000), (256, 32_000))
-QUICK = SIZES[:2]
 FEW = 1 << 17  # entries up to which a run is repeated more often
 
 Array = np.ndarray[Any, Any]
+Files = dict[str, Array]
+"""By role."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table; milliseconds of CPU time."""
 
-    rows: int
-    classes: int
+    command: str
+    size: tuple[int, ...]
     bug: str
     check: float
     after: float  # diagnosis and warnings
@@ -52,8 +53,40 @@ class Row:
         return self.after / self.check
 
 
-def planted(z: Array, y: Array) -> Iterator[tuple[str, Array]]:
+@dataclass(frozen=True)
+class Kind:
+    """A command: what it is given, and what of it comes after the check."""
+
+    name: str
+    after: tuple[str, ...]  # functions of its module
+    settings: Any
+    sizes: tuple[tuple[int, ...], ...]
+    planted: Callable[..., Iterator[tuple[str, Files]]]  # of a size: bugs, and all files
+
+    @property
+    def module(self) -> Any:
+        """Return its module."""
+        return importlib.import_module(f"gradcheck_cli.{self.name}")
+
+    def outcome(self, tensors: dict[str, Tensor]) -> Outcome:
+        """Return what it says of files."""
+        run = getattr(self.module, self.name)
+        given = (tensors,) if self.name == "vjp" else (tensors, {})
+        outcome: Outcome = run(*given, self.settings)
+        return outcome
+
+
+def of_check(n: int, classes: int) -> Iterator[tuple[str, Files]]:
     """Yield gradients of the mean loss: the right one, named bugs, and damage that has no name."""
+    rng = np.random.default_rng(0)
+    stored = rng.normal(size=(n, classes)).astype(np.float32)
+    y = rng.integers(0, classes, n)
+    for bug, grad in planted(stored.astype(np.float64), y):
+        yield bug, {"logits": stored, "labels": y, "grad": grad.astype(np.float32)}
+
+
+def planted(z: Array, y: Array) -> Iterator[tuple[str, Array]]:
+    """Yield them, given logits and labels."""
     n, classes = z.shape
     rng = np.random.default_rng(1)
     a, hot = softmax(z), np.eye(classes, dtype=bool)[y]
@@ -74,10 +107,70 @@ def planted(z: Array, y: Array) -> Iterator[tuple[str, Array]]:
     yield "noise", rng.normal(size=z.shape) * 1e-3
 
 
+def of_layer(n: int, classes: int) -> Iterator[tuple[str, Files]]:
+    """Yield the same of the backward of a softmax layer."""
+    rng = np.random.default_rng(0)
+    z, t = rng.normal(size=(2, n, classes)).astype(np.float32)
+    a, right = softmax(z.astype(np.float64)), vjp(softmax(z.astype(np.float64)), t)
+    one = right.copy()
+    one[n // 2, 2] *= 1.01
+    for bug, grad in (
+        ("none", right),
+        ("sign", -right),
+        ("missing dot", t * a),
+        ("log-softmax", t - a * t.sum(axis=1, keepdims=True)),
+        ("wrong axis", vjp(softmax(z.astype(np.float64), 0).T, t.T).T),
+        ("rough by 0.1 %", right * (1.0 + 1e-3 * rng.normal(size=z.shape))),
+        ("one entry", one),
+        ("noise", rng.normal(size=z.shape) * 1e-3),
+    ):
+        yield bug, {"logits": z, "upstream": t, "grad": grad.astype(np.float32)}
+
+
+def of_linear(n: int, features: int, classes: int) -> Iterator[tuple[str, Files]]:
+    """Yield the same of a linear layer's gradients, all three at once."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, features)).astype(np.float32)
+    w = (rng.normal(size=(features, classes)) / np.sqrt(features)).astype(np.float32)
+    y = rng.integers(0, classes, n)
+    a, hot = softmax(x.astype(np.float64) @ w), np.eye(classes, dtype=bool)[y]
+    right = (a - hot) / n
+
+    def led(g: Array) -> Files:
+        return {"grad-weight": x.T @ g, "grad-bias": g.sum(axis=0), "grad-inputs": g @ w.T}
+
+    decayed = led(right)
+    decayed["grad-weight"] = decayed["grad-weight"] + 1e-3 * w
+    for bug, grads in (
+        ("none", led(right)),
+        ("sum for mean", led(right * n)),
+        ("no one-hot", led(a / n)),
+        ("weight decay", decayed),
+        ("noise", {role: rng.normal(size=each.shape) * 1e-3 for role, each in led(right).items()}),
+    ):
+        given = {role: each.astype(np.float32) for role, each in grads.items()}
+        yield bug, {"inputs": x, "weight": w, "labels": y, **given}
+
+
+KINDS = (
+    Kind(
+        "check", ("diagnosed", "unseen"), Settings(threads=1),
+        ((32, 10), (128, 1000), (4096, 1000), (256, 32_000)), of_check,
+    ),
+    Kind("vjp", ("_diagnosed",), LayerSettings(threads=1), ((32, 10), (128, 1000), (2048, 1000)), of_layer),
+    Kind(
+        "linear", ("_diagnosed",), LinearSettings(threads=1),
+        ((32, 16, 10), (256, 64, 1000), (2048, 128, 1000)), of_linear,
+    ),
+)  # fmt: skip
+QUICK = 2
+"""Sizes of each that are measured in a hurry."""
+
+
 @contextlib.contextmanager
-def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
-    """Time one of the things that the check does at its end."""
-    real: Callable[..., Any] = getattr(CHECK, name)
+def timed(module: Any, name: str, spent: dict[str, float]) -> Iterator[None]:
+    """Time one of the things that a command does at its end."""
+    real: Callable[..., Any] = getattr(module, name)
 
     def watched(*words: Any) -> Any:
         began = time.process_time()
@@ -86,62 +179,59 @@ def timed(name: str, spent: dict[str, float]) -> Iterator[None]:
         finally:
             spent[name] = time.process_time() - began
 
-    with mock.patch.object(CHECK, name, watched):
+    with mock.patch.object(module, name, watched):
         yield
 
 
-def run(folder: Path) -> tuple[float, float, Outcome]:
+def run(kind: Kind, folder: Path, roles: Iterable[str]) -> tuple[float, float, Outcome]:
     """Check a folder's files; return the CPU seconds of the check and of what comes after it."""
     spent: dict[str, float] = {}
     with contextlib.ExitStack() as opened:
         tensors = {
-            role: opened.enter_context(open_tensor(str(folder / f"{role}.npy"), role=role))
-            for role in ("logits", "labels", "grad")
+            role: opened.enter_context(open_tensor(str(folder / f"{role}.npy"), role=role)) for role in roles
         }
-        for name in ("diagnosed", "unseen"):
-            opened.enter_context(timed(name, spent))
+        for name in kind.after:
+            opened.enter_context(timed(kind.module, name, spent))
         began = time.process_time()
-        outcome = CHECK.check(tensors, {}, Settings(threads=1))
+        outcome = kind.outcome(tensors)
         whole = time.process_time() - began
     after = sum(spent.values())
     return whole - after, after, outcome
 
 
-def measured(rows: int, classes: int) -> Iterator[Row]:
+def measured(kind: Kind, size: tuple[int, ...]) -> Iterator[Row]:
     """Yield the lines of one size."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(rows, classes)).astype(np.float32)
-    y = rng.integers(0, classes, rows)
-    repeats = 7 if rows * classes <= FEW else 3
+    repeats = 7 if math.prod(size) <= FEW else 3
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        np.save(folder / "logits.npy", z)
-        np.save(folder / "labels.npy", y)
-        for bug, grad in planted(z.astype(np.float64), y):
-            np.save(folder / "grad.npy", grad.astype(np.float32))
-            runs = [run(folder) for _ in range(repeats)]
+        for bug, files in kind.planted(*size):
+            for role, array in files.items():
+                np.save(folder / f"{role}.npy", array)
+            runs = [run(kind, folder, files) for _ in range(repeats)]
             check, after = (1e3 * min(each[place] for each in runs) for place in (0, 1))
-            named = tuple(each.code for each in runs[0][2].diagnosis)
-            yield Row(rows, classes, bug, check, after, named)
+            named = tuple(dict.fromkeys(each.code for each in runs[0][2].diagnosis))
+            yield Row(kind.name, size, bug, check, after, named)
 
 
 def main() -> None:
     """Measure, print a table, and write it as JSON where that is asked for."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="the small sizes only")
+    options.add_argument("--command", choices=[each.name for each in KINDS], help="one command only")
     options.add_argument("--json", metavar="FILE")
     asked = options.parse_args()
-    print(f"{'size':>12}  {'bug':<22} {'check ms':>9} {'after ms':>9} {'ratio':>6}  named")
+    print(f"{'':>6} {'size':>17}  {'bug':<22} {'check ms':>9} {'after ms':>9} {'ratio':>6}  named")
     table = []
-    for size in QUICK if asked.quick else SIZES:
-        for row in measured(*size):
-            table.append(row)
-            shape = f"{row.rows} x {row.classes}"
-            print(
-                f"{shape:>12}  {row.bug:<22} {row.check:9.1f} {row.after:9.2f} {row.ratio:6.2f}  "
-                f"{', '.join(row.named)}",
-                flush=True,
-            )
+    for kind in (each for each in KINDS if asked.command in (None, each.name)):
+        for size in kind.sizes[:QUICK] if asked.quick else kind.sizes:
+            for row in measured(kind, size):
+                table.append(row)
+                shape = " x ".join(str(each) for each in row.size)
+                print(
+                    f"{row.command:>6} {shape:>17}  {row.bug:<22} {row.check:9.1f} {row.after:9.2f} "
+                    f"{row.ratio:6.2f}  {', '.join(row.named)}",
+                    flush=True,
+                )
     if asked.json:
         lines = [{**asdict(row), "ratio": row.ratio} for row in table]
         Path(asked.json).write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")

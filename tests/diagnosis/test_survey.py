@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradcheck_cli.comparisons import Tolerance
-from gradcheck_cli.diagnosis import count
+from gradcheck_cli.diagnosis import count, hypothesis
 from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.sample import draw
 from gradcheck_cli.diagnosis.situation import Situation
@@ -51,6 +51,7 @@ def both(of: Situation, monkeypatch: pytest.MonkeyPatch) -> tuple[Survey, Survey
     claims = [Claim(each.hypothesis, each.loose) for each in solution.explanations]
     quick = survey(of, claims, 1, solution.factor)
     monkeypatch.setattr(count, "outlined", lambda *_: False)
+    monkeypatch.setattr(hypothesis, "explained", lambda changed, *_: np.zeros(len(changed.got), dtype=bool))
     return quick, survey(of, claims, 1, solution.factor)
 
 

@@ -230,7 +230,7 @@ def _with_first(layer: Layer) -> Core[Pulled]:
     """Return the layer with the upstream gradient of the first row."""
     first = sighted(layer.problem.upstream, range(1))
     core = cores.log_soft if layer.problem.log else cores.soft
-    return lambda piece: core(replace(piece, t=np.broadcast_to(first, piece.t.shape)))
+    return lambda piece: core(piece.under(np.broadcast_to(first, piece.got.shape)))
 
 
 def reposed(layer: Layer) -> Iterator[Suspicion]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
+from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
-from gradcheck_cli.diagnosis.guess import Claim, Trial, claims, interval, worded
+from gradcheck_cli.diagnosis.guess import Claim, Scale, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
 from gradcheck_cli.diagnosis.pulled.lanes import of_lanes
 from gradcheck_cli.diagnosis.pulled.pairs import pairs
@@ -21,12 +21,15 @@ from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError, SoftgradError
 from gradcheck_cli.layer.blocks import room_of
+from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.outcome import Diagnosis, Fact
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _RUNS, _RUN, _ENTRIES = 4, 4, 1 << 15  # of the rows that are looked at first: runs, and how long they are
 _NEAR = 0.01  # how nearly a number must be one of all rows, or of its column, before these are added up
+_WHOLE = 1 << 13  # entries up to which all rows are looked at first
+_STRIDED = 1 << 19  # entries of a tile of rows that do not lie together
 _MOST_CLAIMS = 4
 _WORTH_A_PROCESS = 1 << 19
 _MOSTLY = 0.2  # of the entries must fail before the whole file is of low precision, or in another order
@@ -47,19 +50,20 @@ def diagnose(
 ) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return the bugs that explain every entry of a failed gradient, and where it fails."""
     with np.errstate(all="ignore"):
-        held = list(_standing(chain(suspicions(layer), of_lanes(layer)), layer, worst, *bare(layer)))
-        held = held or list(_standing(reposed(layer), layer, worst))
+        few, factors = Few(layer, _rows(layer, worst)), scales(layer)
+        held = list(_standing(chain(suspicions(layer), of_lanes(layer)), few, factors, *bare(layer)))
+        held = held or list(_standing(reposed(layer), few, factors))
         damage, trials = _walked(layer, [each for each in held if each.layer is layer], processes)
         facts = places(damage, layer.problem.rows, layer.problem.classes, layer.export.name)
         if not damage.nonzero:
             return (_all_zero(layer),), facts
         standing = _settled(held, layer, trials, damage, processes)
-        if not standing and _summable(Few(layer, _rows(layer, worst))):
-            more = list(_standing(_of_sums(layer), layer, worst))
+        if not standing and _summable(few):
+            more = list(_standing(_of_sums(layer), few, factors))
             _, trials = _walked(layer, more, processes)
             standing = _settled(more, layer, trials, damage, processes)
         if not standing:
-            more = list(_standing(pairs(layer), layer, worst))
+            more = list(_standing(pairs(layer), few, factors))
             own = [each for each in more if each.layer is layer]
             trials = _walked(layer, own, processes)[1] if own else []
             standing = _settled(more, layer, trials, damage, processes)
@@ -67,19 +71,15 @@ def diagnose(
 
 
 def _standing(
-    suspected: Iterable[Suspicion], layer: Layer, worst: Sequence[int], *first: Suspicion
+    suspected: Iterable[Suspicion], few: Few, factors: Sequence[Scale], *first: Suspicion
 ) -> Iterator[_Held]:
-    """Yield the claims that a few rows leave, at most so many."""
-    known: dict[int, Few] = {}
-    kept, factors = 0, scales(layer)
+    """Yield the claims that a few rows leave, at most so many; of another layer, rows of its own."""
+    kept, rows = 0, few
     for each in (*first, *suspected):
         try:
-            if id(each.layer) not in known:
-                known = {key: few for key, few in known.items() if key == id(layer)}
-                known[id(each.layer)] = Few(
-                    each.layer, _rows(each.layer, worst if each.layer is layer else ())
-                )
-            found = interval(known[id(each.layer)], each.guess, each.layer.export)
+            if each.layer is not rows.layer:
+                rows = few if each.layer is few.layer else Few(each.layer, _rows(each.layer, ()))
+            found = interval(rows, each.guess, each.layer.export)
         except SoftgradError:  # what cannot be posed so was not meant so
             continue
         for claim in claims(each.guess, found, factors, bare=each in first):
@@ -91,6 +91,8 @@ def _standing(
 def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
     """Return the rows to look at first: the worst, the ends, and some runs that lie evenly."""
     rows = layer.problem.rows
+    if rows * layer.problem.classes <= _WHOLE:
+        return [range(rows)]
     size = max(1, min(_RUN, rows, _ENTRIES // layer.problem.classes))
     single = dict.fromkeys([*worst[:4], 0, rows - 1])
     starts = dict.fromkeys(np.linspace(0, rows - size, _RUNS).round().astype(int).tolist())
@@ -100,15 +102,20 @@ def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
 def _settled(
     held: Sequence[_Held], layer: Layer, trials: Sequence[Trial], damage: Damage, processes: int
 ) -> list[Claim[Pulled]]:
-    """Return the claims that explain every entry; those of another layer are walked here."""
+    """Return the claims that explain every entry; those of another layer are walked here.
+
+    What is named already need not be tried in another variant.
+    """
     own = iter(trials)
-    found = []
+    found: list[Claim[Pulled]] = []
     for each in held:
         claim = each.claim
         trial = next(own) if each.layer is layer else None
         if _WIDESPREAD & set(claim.codes) and damage.failing < _MOSTLY * damage.entries:
             continue
         if "low-precision" in claim.codes and _lopsided(Few(layer, _rows(layer, ()))):
+            continue
+        if any(known.codes == claim.codes and known.rank <= claim.rank for known in found):
             continue
         if (trial or _elsewhere(each, processes)).holds(len(claim.names)):
             found.append(claim)
@@ -149,7 +156,7 @@ def _walked(
         If a file changed since it was checked.
     """
     problem = layer.problem
-    grid = Grid.of(problem)
+    grid = _grid(problem)
     counter = Counter(min(processes, 1 + problem.rows * problem.classes // _WORTH_A_PROCESS))
 
     def work(blocks: Iterator[int]) -> dict[str, Any]:
@@ -162,7 +169,7 @@ def _walked(
                     break
                 try:
                     for piece in layer.pieces(grid.rows_of(number), grid, room):
-                        _look(piece, damage, trials, held, layer)
+                        _look(piece, damage if counting else None, trials, held)
                 except InputError as error:
                     raise FailedPiece(number, str(error)) from error
         return {"damage": damage.record(), "trials": [vars(each) for each in trials]}
@@ -175,12 +182,21 @@ def _walked(
     return whole, trials
 
 
-def _look(
-    piece: Pulled, damage: Damage, trials: Sequence[Trial], held: Sequence[_Held], layer: Layer
-) -> None:
-    damage.add(piece)
+def _look(piece: Pulled, damage: Damage | None, trials: Sequence[Trial], held: Sequence[_Held]) -> None:
+    """Take in a piece; where damage is not counted, no claim is compared with what is right."""
+    if damage is not None:
+        damage.add(piece)
     for trial, each in zip(trials, held, strict=True):
-        trial.add(piece, each.claim, layer.export)
+        (trial.hold if damage is None else trial.add)(piece, each.claim, each.layer.export)
+
+
+def _grid(problem: LayerProblem) -> Grid:
+    """Return how the rows are cut: rows that do not lie together in their file are read many at a time."""
+    shape, outer = problem.logits.tensor.shape, problem.logits.tensor.layout != "F"
+    if problem.axis == (len(shape) - 1 if outer else 0):
+        return Grid.of(problem)
+    tile = min(max(1, _STRIDED // problem.classes), BLOCK_ROWS, problem.rows)
+    return Grid(problem.rows, tile, tile)
 
 
 def _summable(few: Few) -> bool:
@@ -199,7 +215,7 @@ def _summable(few: Few) -> bool:
 
 def _of_sums(layer: Layer) -> Iterator[Suspicion]:
     """Yield the guesses that need sums over all rows."""
-    problem, grid = layer.problem, Grid.of(layer.problem)
+    problem, grid = layer.problem, _grid(layer.problem)
     room = room_of(problem, grid)
     whole = size = 0.0
     columns, sizes = np.zeros((2, problem.classes))

@@ -66,7 +66,7 @@ def _formulas(layer: Layer) -> list[tuple[Name, Core[Pulled]]]:
 
 def _moved(layer: Layer) -> list[tuple[Name, Change]]:
     """Return what bugs make of the upstream gradient."""
-    found: list[tuple[Name, Change]] = [(catalogue.TWICE, lambda piece: replace(piece, t=piece.t * piece.t))]
+    found: list[tuple[Name, Change]] = [(catalogue.TWICE, lambda piece: piece.under(piece.t * piece.t))]
     if layer.problem.rows > 1:
         first = sighted(layer.problem.upstream, range(1))
         found.append((catalogue.FIRST_ROW, lambda piece: _with(piece, first)))
@@ -74,7 +74,7 @@ def _moved(layer: Layer) -> list[tuple[Name, Change]]:
 
 
 def _with(piece: Pulled, t: Floats) -> Pulled:
-    return replace(piece, t=np.broadcast_to(t, piece.t.shape))
+    return piece.under(np.broadcast_to(t, piece.t.shape))
 
 
 def _of_moved(layer: Layer, moved: list[tuple[Name, Change]]) -> list[tuple[Name, Core[Pulled]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -29,8 +30,6 @@ class Pulled(Piece):
     """Rows of the layer with their ingredients: (n, K), and (n,) where said."""
 
     a: Floats
-    t: Floats  # upstream
-    v: Floats  # logits over the temperature
     top: Floats  # (n,) largest v
     gone: Flags  # (n,) wholly masked
     temperature: float
@@ -38,6 +37,16 @@ class Pulled(Piece):
     absolute: float  # tolerance that was asked for, 0 with proven bounds
     worked_out: dict[str, Floats]
     work_out: Callable[[str], Floats]  # only while the rows' tile is at hand
+
+    @property
+    def t(self) -> Floats:
+        """Return the upstream: (n, K)."""
+        return self._of("t")
+
+    @property
+    def v(self) -> Floats:
+        """Return the logits over the temperature: (n, K)."""
+        return self._of("v")
 
     @property
     def plain(self) -> Floats:
@@ -52,6 +61,10 @@ class Pulled(Piece):
         """
         return self._of("error")
 
+    def under(self, t: Floats) -> Pulled:
+        """Return the rows under another upstream: (n, K)."""
+        return replace(self, worked_out={**self.worked_out, "t": t})
+
     def _of(self, name: str) -> Floats:
         if name not in self.worked_out:
             self.worked_out[name] = self.work_out(name)
@@ -63,6 +76,7 @@ class Few:
 
     def __init__(self, layer: Layer, rows: Sequence[range]) -> None:
         """Choose the rows."""
+        self.layer = layer
         self._coming = layer.pieces_of(rows)
         self._seen: list[Pulled] = []
 
@@ -88,49 +102,50 @@ class Layer:
             yield self._piece(tile, room)
 
     def pieces_of(self, runs: Sequence[range]) -> Iterator[Pulled]:
-        """Yield some runs of rows, to be kept."""
-        most = max(len(each) for each in runs)
-        grid = Grid(self.problem.rows, most, most)
-        room = room_of(self.problem, grid)
+        """Yield some runs of rows, each in a room of its own, to be kept."""
         for run in runs:
-            for piece in self.pieces(run, grid, room):
-                planes = {name: getattr(piece, name).copy() for name in ("right", "a", "gone")}
-                kept = replace(piece, **planes)
-                for name in ("plain", "error"):  # the room is another run's from now on
-                    kept._of(name)
-                yield kept
+            grid = Grid(self.problem.rows, len(run), len(run))
+            yield from self.pieces(run, grid, room_of(self.problem, grid))
 
     def _piece(self, tile: LayerTile, room: LayerRoom) -> Pulled:
-        got, t = np.empty_like(tile.g), np.empty_like(tile.g)
+        got = np.empty_like(tile.g)
         room.read(self.export.rows, tile.start, got)
         tile.plane(room.got)[...] = got
-        room.read(self.problem.upstream, tile.start, t)
-        t[tile.gone] = 0.0
         sums, share, absolute = tile.point.sums, 0.0, 0.0
+        allowed = self._allowed(tile, native=True)
         if self.tolerance is not None:
             share, absolute = self.tolerance.rtol, self.tolerance.atol
         else:
             share = self.export.grid.unit + 4.0 * self.export.compute.unit + rounding(self.export.decimals)[0]
 
-        def made(name: str) -> Floats:
-            return self._error(tile) if name == "error" else self._allowed(tile, native=False)
+        makers: dict[str, Callable[[], Floats]] = {
+            "t": partial(self._upstream, tile, room),
+            "v": lambda: tile.planes.d + sums.top[:, None],
+            "plain": lambda: self._allowed(tile, native=False) if self.export.native else allowed,
+            "error": partial(self._error, tile),
+        }
 
         return Pulled(
             start=tile.start,
             got=got,
             right=tile.g,
-            allowed=self._allowed(tile, native=True),
+            allowed=allowed,
             a=tile.planes.a,
-            t=t,
-            v=tile.planes.d + sums.top[:, None],
             top=sums.top,
             gone=tile.gone,
             temperature=self.problem.link.temperature,
             share=share,
             absolute=absolute,
             worked_out={},
-            work_out=made,
+            work_out=lambda name: makers[name](),
         )
+
+    def _upstream(self, tile: LayerTile, room: LayerRoom) -> Floats:
+        """Return the upstream, 0 in rows that are left out: (n, K)."""
+        t = np.empty_like(tile.g)
+        room.read(self.problem.upstream, tile.start, t)
+        t[tile.gone] = 0.0
+        return t
 
     def _allowed(self, tile: LayerTile, *, native: bool) -> Floats:
         """Return what the check allows: (n, K)."""
