@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradcheck_cli"
@@ -147,3 +148,20 @@ def test_start_up_stays_light(module: str, heavy: set[str]) -> None:
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_check_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """Each of these takes a millisecond or more, of a small check's 150."""
+    np.save(tmp_path / "z.npy", np.eye(3))
+    np.save(tmp_path / "y.npy", np.zeros(3, dtype=np.int64))
+    heavy = {"pathlib", "urllib", "tempfile", "numpy.ma", "numpy.random", "numpy.lib.recfunctions"}
+    heavy |= {"gradcheck_cli.diagnosis", "gradcheck_cli.batch", "gradcheck_cli.stencils"}
+    code = (
+        "import atexit, sys; before = set(sys.modules); from gradcheck_cli.__main__ import main;"
+        f"atexit.register(lambda: print(*sorted({heavy!r} & set(sys.modules) - before), file=sys.stderr));"
+        "sys.argv = ['softgrad', 'check', 'z.npy', 'y.npy']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.split()) == (0, [])
