@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, work_out
+from gradcheck_cli.blocks import Block, Grid
 from gradcheck_cli.diagnosis.bug import Suspect
+from gradcheck_cli.diagnosis.every import over_every_row
 from gradcheck_cli.diagnosis.fit import factors
 from gradcheck_cli.diagnosis.hypothesis import Hypothesis
 from gradcheck_cli.diagnosis.micro import RowFactors, uneven
@@ -17,11 +17,8 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.upstream import MEAN_OF_MEANS, SUM_OF_MEANS
 from gradcheck_cli.diagnosis.view import View, sights_of
-from gradcheck_cli.engine import silent
-from gradcheck_cli.errors import InputError
-from gradcheck_cli.workers import Counter, FailedPiece, spread
+from gradcheck_cli.numeric.precision import Floats
 
-_WORTH_A_PROCESS = 1 << 19
 _STEPS = 0.25  # of neighbouring rows may have different factors, or they are not constant over runs
 
 
@@ -63,30 +60,31 @@ def row_factors(situation: Situation, processes: int) -> RowFactors:
     InputError
         If a file changed since it was checked.
     """
-    problem = situation.problem
-    grid = Grid.of(problem)
-    counter = Counter(min(processes, 1 + situation.rows * situation.classes // _WORTH_A_PROCESS))
-
-    def work(blocks: Iterator[int]) -> dict[str, Any]:
-        room = Room.of(problem, grid, depth=True)
-        seen: list[tuple[Any, Any, Any]] = []
-        with np.errstate(all="ignore"):
-            for number in blocks:
-                try:
-                    block = work_out(problem, grid.rows_of(number), grid, room)
-                except InputError as error:
-                    raise FailedPiece(number, str(error)) from error
-                for sight in sights_of(situation, block):
-                    found, counted = factors(sight.view, sight.view.recipe)[0], sight.counted
-                    numbers = np.arange(sight.rows.start, sight.rows.stop, dtype=np.float64)
-                    seen.append((numbers[counted], found.low[counted], found.high[counted]))
-        columns = (np.concatenate(each) for each in zip(*seen, strict=True))
-        return dict(zip(("numbers", "low", "high"), (each.tobytes() for each in columns), strict=True))
-
-    records = spread(work, grid.blocks, counter, silent(situation.rows, counter.total))
+    grid = Grid.of(situation.problem)
+    records = over_every_row(situation.problem, grid, processes, lambda _: _Gathering(situation))
     numbers, low, high = (
         np.frombuffer(b"".join(each.get(name, b"") for each in records), dtype=np.float64)
         for name in ("numbers", "low", "high")
     )
     order = np.argsort(numbers)
     return RowFactors(numbers[order].astype(np.int64), low[order], high[order])
+
+
+class _Gathering:
+    """The factors that the rows so far allow."""
+
+    def __init__(self, situation: Situation) -> None:
+        self._situation = situation
+        self._seen: list[tuple[Floats, Floats, Floats]] = []
+
+    def take(self, block: Block) -> None:
+        """Look at the rows of a block that count."""
+        for sight in sights_of(self._situation, block):
+            found, counted = factors(sight.view, sight.view.recipe)[0], sight.counted
+            numbers = np.arange(sight.rows.start, sight.rows.stop, dtype=np.float64)
+            self._seen.append((numbers[counted], found.low[counted], found.high[counted]))
+
+    def record(self) -> dict[str, bytes]:
+        """Return the rows' numbers and factors as bytes, by name; nothing where no row was seen."""
+        columns = (np.concatenate(each) for each in zip(*self._seen, strict=True))
+        return dict(zip(("numbers", "low", "high"), (each.tobytes() for each in columns), strict=False))

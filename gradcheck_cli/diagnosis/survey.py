@@ -6,23 +6,20 @@ What a walk finds merges in any order, so processes share the work as they do fo
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.blocks import BLOCK_ROWS, Grid, Room, work_out
+from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, Count
+from gradcheck_cli.diagnosis.every import over_every_row
 from gradcheck_cli.diagnosis.situation import Situation
-from gradcheck_cli.engine import silent
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.records import dataclass
-from gradcheck_cli.workers import Counter, FailedPiece, spread
 
-_WORTH_A_PROCESS = 1 << 19
 _TILE, _TILES = 1 << 17, 2  # entries of a tile: more than for the check, as fewer planes are in use at a time
 
 Interval = tuple[float, float]
@@ -79,23 +76,12 @@ def survey(
     InputError
         If a file changed since it was checked.
     """
-    grid = _grid(situation)
-    entries = situation.rows * situation.classes
-    counter = Counter(min(processes, 1 + entries // _WORTH_A_PROCESS))
-
-    def work(blocks: Iterator[int]) -> dict[str, Any]:
-        room = Room.of(situation.problem, grid, depth=True)
-        count = Count(situation, claims, factor, room)
-        with np.errstate(all="ignore"):
-            for number in blocks:
-                try:
-                    block = work_out(situation.problem, grid.rows_of(number), grid, room)
-                except InputError as error:
-                    raise FailedPiece(number, str(error)) from error
-                count.take(block)
-        return count.record()
-
-    records = spread(work, grid.blocks, counter, silent(situation.rows, counter.total))
+    records = over_every_row(
+        situation.problem,
+        _grid(situation),
+        processes,
+        lambda room: Count(situation, claims, factor, room),
+    )
     return _merged(situation, records, claims)
 
 

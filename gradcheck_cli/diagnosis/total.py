@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Block, Grid, Tile
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.diagnosis import view
 from gradcheck_cli.diagnosis.beside import BESIDE
 from gradcheck_cli.diagnosis.bug import Bug, Suspect, suspects
+from gradcheck_cli.diagnosis.every import over_every_row
 from gradcheck_cli.diagnosis.hypothesis import apply
 from gradcheck_cli.diagnosis.readout import losses
 from gradcheck_cli.diagnosis.recipe import Recipe
@@ -24,8 +25,6 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.slack import Prediction
-from gradcheck_cli.engine import silent
-from gradcheck_cli.errors import InputError
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.exact import ExactSum
@@ -35,10 +34,8 @@ from gradcheck_cli.problem import Problem
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
 from gradcheck_cli.settings import Settings
-from gradcheck_cli.workers import Counter, FailedPiece, spread
 
 _SHARP = 1e-4  # largest relative window that a number is named through
-_WORTH_A_PROCESS = 1 << 19
 _MOST = 1e300  # stands for an infinite loss
 _REDUCED = {
     "sum-for-mean": "this is the summed loss: it is not divided by {right_divisor:,.9g}",
@@ -127,29 +124,29 @@ def _totals(situation: Situation, tried: Sequence[Suspect], processes: int) -> l
         If a file changed since it was checked.
     """
     problem = situation.problem
-    grid = Grid.of(problem)
-    counter = Counter(min(processes, 1 + problem.rows * problem.classes // _WORTH_A_PROCESS))
-
-    def work(blocks: Iterator[int]) -> list[list[Any]]:
-        sums = [[ExactSum({}), ExactSum({})] for _ in tried]
-        room = Room.of(problem, grid, depth=True)
-        with np.errstate(all="ignore"):
-            for number in blocks:
-                try:
-                    block = work_out(problem, grid.rows_of(number), grid, room)
-                except InputError as error:
-                    raise FailedPiece(number, str(error)) from error
-                for tile in block.tiles():
-                    right = _recipe(situation, tile, block.counted[tile.rows])
-                    for each, suspect in zip(sums, tried, strict=True):
-                        shares = _shares(apply((suspect,), right))
-                        each[:] = [
-                            one.merge(ExactSum.of(more)) for one, more in zip(each, shares, strict=True)
-                        ]
-        return [[list(one.counters.items()) for one in each] for each in sums]
-
-    records = spread(work, grid.blocks, counter, silent(problem.rows, counter.total))
+    records = over_every_row(problem, Grid.of(problem), processes, lambda _: _Adding(situation, tried))
     return [_merged([record[place] for record in records]) for place in range(len(tried))]
+
+
+class _Adding:
+    """The loss under each bug, and what it may be off by, of the rows so far."""
+
+    def __init__(self, situation: Situation, tried: Sequence[Suspect]) -> None:
+        self._situation = situation
+        self._tried = tried
+        self._sums = [[ExactSum({}), ExactSum({})] for _ in tried]
+
+    def take(self, block: Block) -> None:
+        """Add the rows of a block."""
+        for tile in block.tiles():
+            right = _recipe(self._situation, tile, block.counted[tile.rows])
+            for each, suspect in zip(self._sums, self._tried, strict=True):
+                shares = _shares(apply((suspect,), right))
+                each[:] = [one.merge(ExactSum.of(more)) for one, more in zip(each, shares, strict=True)]
+
+    def record(self) -> list[list[Any]]:
+        """Return the sums as plain numbers."""
+        return [[list(one.counters.items()) for one in each] for each in self._sums]
 
 
 def _recipe(situation: Situation, tile: Tile, counted: Flags) -> Recipe:

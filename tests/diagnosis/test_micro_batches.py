@@ -9,6 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from gradcheck_cli import blocks
+from gradcheck_cli.diagnosis import every, stepwise
 from gradcheck_cli.outcome import Outcome, Verdict
 from tests.conftest import Examine
 from tests.diagnosis.plants import IGNORED, Array, softmax
@@ -113,3 +115,17 @@ def test_other_steps_get_no_name(examine: Examine, seed: int) -> None:
     late[2000:] *= 1.5
     for wrong in (steps, one, late, right * rng.uniform(0.5, 2.0, (ROWS, 1))):
         assert codes(examine(z, y, {}, grad=wrong.astype(np.float32))) == []
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_processes_share_the_rows(examine: Examine, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(every, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(blocks, "TILE_ENTRIES", 1000)
+    z, y = data("friendly")
+    grad = means(z, y, np.split(np.arange(ROWS), [500, 1200, 1350]), mean=True)
+    assert codes(examine(z, y, {"threads": threads}, grad=grad)) == ["mean-of-means"]
+
+
+def test_a_process_that_came_too_late_has_nothing_to_say() -> None:
+    nothing: Any = None
+    assert stepwise._Gathering(nothing).record() == {}
