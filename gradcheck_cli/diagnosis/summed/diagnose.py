@@ -6,7 +6,6 @@ A few inputs or examples -> the guesses that one factor brings in line with them
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,30 +14,33 @@ from gradcheck_cli.diagnosis.damage import Damage, places
 from gradcheck_cli.diagnosis.guess import Claim, Name, Scale, Trial, worded
 from gradcheck_cli.diagnosis.summed import together
 from gradcheck_cli.diagnosis.summed.catalogue import RUNNING, SUMMED_OVER_ALL, TURNED
-from gradcheck_cli.diagnosis.summed.piece import Part, pieces
+from gradcheck_cli.diagnosis.summed.examples import Examples
+from gradcheck_cli.diagnosis.summed.piece import Judged, Part
 from gradcheck_cli.diagnosis.summed.running import reproduced, rounding_like
 from gradcheck_cli.diagnosis.summed.standing import Held, scale_of, single
+from gradcheck_cli.diagnosis.summed.sums import Rough, Sums
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Together
 from gradcheck_cli.outcome import Diagnosis, Fact
 
 _MOST_CLAIMS = 4
 
 
-def diagnose(layer: Layer) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
+def diagnose(layer: Layer, rough: Rough) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return the bugs that explain every entry of a failed gradient of the layer, and where it fails."""
     with np.errstate(all="ignore"):
-        scales, suspected = layer.suspects()
+        scales, suspected = rough.suspects
         factors, alone = [scale_of(each) for each in scales], [(each,) for each in suspected]
-        few, left = _sampled(layer, factors, alone)
-        damage, standing, last = _walked(layer, single(layer, few, factors, left))
+        judged = _judged(layer, rough)
+        few, left = _sampled(judged, alone)
+        damage, standing, last = _walked(judged, single(layer, few, factors, left))
         if last is None or not damage.failing:
             return (), ()
         facts = places(damage, len(damage.rows), len(damage.columns), layer.export.name)
         if not damage.nonzero:
             return (_said(layer, _ZERO, {}),), facts
-        standing = standing or _standing(layer, together.decayed(layer, few, factors, left))
+        standing = standing or _standing(judged, together.decayed(layer, few, factors, left))
         named = worded(standing, layer.export.name) or _summed_over_all(layer, last)
-        named = named or worded(_two_at_once(layer, last, factors, alone), layer.export.name)
+        named = named or worded(_two_at_once(judged, rough, last, factors, alone), layer.export.name)
         if not named and layer.export.name != "grad-inputs":
             named = _kept_short(layer, last)
             like = None if named else rounding_like(layer, last)
@@ -52,27 +54,23 @@ _ZERO = Name(
 )  # fmt: skip
 
 
-def _sampled(
-    layer: Layer, scales: Sequence[Scale], bugs: Sequence[Together]
-) -> tuple[list[Part], list[Together]]:
-    """Return sums for a few inputs, and the bugs that a coarse look at fewer leaves, with what they make.
-
-    16 bits leave too much for that; and a tolerance says itself what is allowed.
-    """
-    if not (layer.export.grid.half or layer.tolerance is not None or layer.export.name == "grad-inputs"):
-        look = replace(layer, coarse=True)
-        few = list(pieces(look, bugs, sample=True))
-        left = {each.bugs for each in single(look, few, scales, bugs)}
-        bugs = [each for each in bugs if each in left or together.may_decay(few, each)]
-    return list(pieces(layer, bugs, sample=True)), list(bugs)
+def _judged(layer: Layer, rough: Rough) -> Judged:
+    """Return what is judged: a row for each example, or sums over all of them."""
+    return Examples(layer) if layer.export.name == "grad-inputs" else Sums(layer, rough)
 
 
-def _walked(layer: Layer, held: Sequence[Held]) -> tuple[Damage, list[Claim[Part]], Part | None]:
+def _sampled(judged: Judged, bugs: Sequence[Together]) -> tuple[list[Part], list[Together]]:
+    """Return a few rows, and the bugs that a glance at fewer leaves, with what they make of them."""
+    left = judged.glance(bugs)
+    return judged.few(left), left
+
+
+def _walked(judged: Judged, held: Sequence[Held]) -> tuple[Damage, list[Claim[Part]], Part | None]:
     """Walk over every entry: where it fails, the claims that explain all of it, and the last piece."""
     held = sorted(held, key=lambda each: each.claim.rank)[:_MOST_CLAIMS]
     trials = [Trial() for _ in held]
-    damage, last = Damage.none(0, 0), None
-    for part in pieces(layer, list(dict.fromkeys(each.bugs for each in held if each.bugs)), sample=False):
+    layer, damage, last = judged.layer, Damage.none(0, 0), None
+    for part in judged.every(list(dict.fromkeys(each.bugs for each in held if each.bugs))):
         if last is None:
             rows = layer.problem.rows if layer.export.name == "grad-inputs" else len(part.got)
             damage = Damage.none(rows, part.got.shape[1])
@@ -91,27 +89,26 @@ def _holds(trial: Trial, claim: Claim[Part], damage: Damage) -> bool:
     return trial.holds(len(claim.names))
 
 
-def _standing(layer: Layer, held: Sequence[Held]) -> list[Claim[Part]]:
+def _standing(judged: Judged, held: Sequence[Held]) -> list[Claim[Part]]:
     """Return the claims that explain every entry."""
-    return _walked(layer, held)[1] if held else []
+    return _walked(judged, held)[1] if held else []
 
 
 def _two_at_once(
-    layer: Layer, part: Part, scales: Sequence[Scale], alone: Sequence[Together]
+    judged: Judged, rough: Rough, part: Part, scales: Sequence[Scale], alone: Sequence[Together]
 ) -> list[Claim[Part]]:
     """Return the claims of a gradient that is read transposed, or else of two bugs of the loss."""
+    layer = judged.layer
     other = together.turned(layer, part)
     if other is not None:
-        few = list(pieces(other, alone, sample=True))
-        standing = _standing(other, together.of_turned(other, few, scales, alone))
+        turned = _judged(other, rough)
+        few, left = _sampled(turned, alone)
+        standing = _standing(turned, together.of_turned(other, few, scales, left))
         if standing:
             return standing
     pairs = together.paired(layer, alone)
-    for look in (replace(layer, coarse=True), layer):
-        few = list(pieces(look, pairs, sample=True)) if pairs else []
-        held = together.of_pairs(look, few, scales, pairs)
-        pairs = list(dict.fromkeys(each.bugs for each in held))
-    return _standing(layer, held)
+    few, pairs = _sampled(judged, pairs) if pairs else ([], [])
+    return _standing(judged, together.of_pairs(layer, few, scales, pairs))
 
 
 def _summed_over_all(layer: Layer, part: Part) -> tuple[Diagnosis, ...]:

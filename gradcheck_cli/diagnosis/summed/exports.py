@@ -16,6 +16,7 @@ from gradcheck_cli.diagnosis import diagnose as logits
 from gradcheck_cli.diagnosis.diagnose import Evidence
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.summed.diagnose import diagnose
+from gradcheck_cli.diagnosis.summed.sums import Rough
 from gradcheck_cli.diagnosis.summed.suspects import Layer
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding
@@ -30,7 +31,7 @@ def diagnosed(
     """Return the bugs of each failed gradient, and where it fails."""
     bugs: list[Diagnosis] = []
     facts: list[Fact] = []
-    tolerance = Tolerance.asked(settings.rtol, settings.atol)
+    tolerance, rough = Tolerance.asked(settings.rtol, settings.atol), None
     of_check = settings.of_check(problem.head.axis)
     for name in failed:
         export = problem.export(name)
@@ -43,9 +44,9 @@ def diagnosed(
             evidence = Evidence(situation, tensors, {}, worst, settings.threads or processors())
             more, places = logits.diagnose(evidence)
         else:
-            more, places = diagnose(
-                Layer(problem, Situation(problem.head, of_check, export, tolerance), tolerance)
-            )
+            layer = Layer(problem, Situation(problem.head, of_check, export, tolerance), tolerance)
+            rough = rough or Rough(layer)
+            more, places = diagnose(layer, rough)
         bugs += more
         facts += places
     return tuple(bugs), tuple(facts)

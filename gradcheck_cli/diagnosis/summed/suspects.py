@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -37,8 +37,6 @@ PASSED_ON = frozenset({
 })  # fmt: skip
 """Bugs whose parameters the problem alone says: a sum over rows shows nothing of single ones."""
 
-_COARSE = 2.0**-9  # more than float32 costs a gradient of thousands of classes
-
 Made = tuple[Floats, Floats]
 
 Together = tuple[Suspect, ...]
@@ -52,7 +50,6 @@ class Layer:
     problem: LinearProblem
     situation: Situation
     tolerance: Tolerance | None
-    coarse: bool = False  # what bugs make may be off by a round share of it: a first look
 
     @property
     def export(self) -> Export:
@@ -65,10 +62,12 @@ class Layer:
         others = (each for each in (*CHANGES, *ROW_FACTORS) if each.code in PASSED_ON)
         return suspects(SCALES, nothing), suspects(others, nothing)
 
-    def tiles(self, blocks: list[int] | None = None) -> Iterator[tuple[Tile, Floats, Recipe]]:
+    def tiles(
+        self, grid: Grid | None = None, blocks: Iterable[int] | None = None
+    ) -> Iterator[tuple[Tile, Floats, Recipe]]:
         """Yield some blocks, or all, tile by tile: with the inputs (n, D) and the right recipe."""
         head = self.problem.head
-        grid = Grid.of(head)
+        grid = Grid.of(head) if grid is None else grid
         room = Room.of(head, grid, depth=True)
         for number in range(grid.blocks) if blocks is None else blocks:
             block = work_out(head, grid.rows_of(number), grid, room)
@@ -84,16 +83,19 @@ class Layer:
         g = np.array(tile.g, order="C")
         return g, leeway_of(self.problem, tile, self.export)
 
-    def made(self, bugs: Together, tile: Tile, recipe: Recipe) -> Made:
-        """Return what bugs make of the gradient at the logits, and what that may be off by."""
+    def plane(self, bugs: Together, recipe: Recipe) -> tuple[Recipe, Floats, Floats]:
+        """Return the recipe that bugs change, the gradient at the logits, and the size of its terms."""
         changed = apply(bugs, recipe)
         plane, size = changed.gradient()
         for each in bugs:
             if each.variant.factor is not None:
                 by = each.variant.factor(recipe)[:, None]
                 plane, size = plane * by, size * np.abs(by)
-        if self.coarse:
-            return plane, _COARSE * size
+        return changed, plane, size
+
+    def made(self, bugs: Together, tile: Tile, recipe: Recipe) -> Made:
+        """Return what bugs make of the gradient at the logits, and what that may be off by."""
+        changed, plane, size = self.plane(bugs, recipe)
         link = self.problem.head.loss.link
         moved = 2.0 * logits_error(self.problem, tile, self.export) / min(link.temperature, 1.0)
         error = (
