@@ -7,6 +7,7 @@ after a walk over every entry.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,8 @@ from gradcheck_cli.outcome import Diagnosis
 from gradcheck_cli.refusals import Flags
 
 _WIDEST = 1.2  # largest over smallest factor, from which a factor is too vague to be named
+_HAIR = 1e-9  # relative, of rounding in squares
+_LEAST = 2.0**-900  # sum of squares of which none that counts is lost below the smallest numbers
 _BETTER = 0.5  # of the failing entries' error must go
 
 
@@ -148,11 +151,33 @@ def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[floa
     for piece in pieces:
         with np.errstate(all="ignore"):
             plane, error = guess.core(piece)
-            found = allowed_factors(piece.got, plane, error, floor_of(export, piece.got))
+            floor = floor_of(export, piece.got)
+            if _apart(piece.got, plane, error, floor):
+                return np.inf, -np.inf
+            found = allowed_factors(piece.got, plane, error, floor)
         low, high = max(low, float(found.low.max())), min(high, float(found.high.min()))
         if not low <= high + HAIR * abs(high):
             break
     return low, high
+
+
+def _apart(got: Floats, plane: Floats, error: Floats, floor: Floats) -> bool:
+    """Tell whether got points so far away from a plane that no factor c will do: a cheap look.
+
+    |got - c P| <= |c| E + F in every entry asks of the lengths of all entries together for
+    |got| sin(got, P) <= |c| |E| + |F| and |c| (|P| - |E|) <= |got| + |F|. What is no number tells nothing.
+    """
+    own, of, off = (_product(each, each) for each in (got, plane, error))
+    if not (_LEAST < own < math.inf and _LEAST < of < math.inf and off < of):
+        return False
+    least = float(floor.max()) * math.sqrt(got.size)
+    along = _product(got, plane)
+    most = (math.sqrt(own) + least) / (math.sqrt(of) - math.sqrt(off)) * math.sqrt(off) + least
+    return own - along * along / of > _HAIR * own + (1.0 + _HAIR) * most * most
+
+
+def _product(x: Floats, y: Floats) -> float:
+    return float(np.vdot(x, y))
 
 
 def claims(

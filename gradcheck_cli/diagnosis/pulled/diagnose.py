@@ -113,9 +113,9 @@ def _settled(
         trial = next(own) if each.layer is layer else None
         if _WIDESPREAD & set(claim.codes) and damage.failing < _MOSTLY * damage.entries:
             continue
-        if "low-precision" in claim.codes and _lopsided(Few(layer, _rows(layer, ()))):
-            continue
         if any(known.codes == claim.codes and known.rank <= claim.rank for known in found):
+            continue
+        if "low-precision" in claim.codes and _lopsided(Few(layer, _rows(layer, ()))):
             continue
         if (trial or _elsewhere(each, processes)).holds(len(claim.names)):
             found.append(claim)

@@ -17,7 +17,7 @@ from gradcheck_cli.diagnosis.summed.catalogue import RUNNING, SUMMED_OVER_ALL, T
 from gradcheck_cli.diagnosis.summed.examples import Examples
 from gradcheck_cli.diagnosis.summed.piece import Judged, Part
 from gradcheck_cli.diagnosis.summed.running import reproduced, rounding_like
-from gradcheck_cli.diagnosis.summed.standing import Held, scale_of, single
+from gradcheck_cli.diagnosis.summed.standing import Held, single
 from gradcheck_cli.diagnosis.summed.sums import Rough, Sums
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Together
 from gradcheck_cli.outcome import Diagnosis, Fact
@@ -28,8 +28,7 @@ _MOST_CLAIMS = 4
 def diagnose(layer: Layer, rough: Rough) -> tuple[tuple[Diagnosis, ...], tuple[Fact, ...]]:
     """Return the bugs that explain every entry of a failed gradient of the layer, and where it fails."""
     with np.errstate(all="ignore"):
-        scales, suspected = rough.suspects
-        factors, alone = [scale_of(each) for each in scales], [(each,) for each in suspected]
+        factors, alone = rough.suspects
         judged = _judged(layer, rough)
         few, left = _sampled(judged, alone)
         damage, standing, last = _walked(judged, single(layer, few, factors, left))

@@ -8,11 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.fit import HAIR
-from gradcheck_cli.diagnosis.guess import interval
+from gradcheck_cli.diagnosis.guess import Scale, interval
 from gradcheck_cli.diagnosis.summed.piece import Part, allowed_of, stored_as
-from gradcheck_cli.diagnosis.summed.standing import guess_of
+from gradcheck_cli.diagnosis.summed.standing import guess_of, scale_of
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Made, Together
 from gradcheck_cli.diagnosis.summed.together import may_decay
 from gradcheck_cli.numeric.precision import Floats
@@ -32,9 +31,10 @@ class Rough:
     kept: dict[Together, Made] = field(default_factory=dict)  # sums of planes, and of sizes: (1 + m, K)
 
     @cached_property
-    def suspects(self) -> tuple[list[Suspect], list[Suspect]]:
+    def suspects(self) -> tuple[list[Scale], list[Together]]:
         """Return the bugs of the loss that can be there: factors of all entries, and others."""
-        return self.layer.suspects()
+        scales, others = self.layer.suspects()
+        return [scale_of(each) for each in scales], [(each,) for each in others]
 
     @cached_property
     def inputs(self) -> Indices:
