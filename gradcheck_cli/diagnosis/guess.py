@@ -146,7 +146,10 @@ def floor_of(export: Export, got: Floats) -> Floats:
 
 
 def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[float, float]:
-    """Return the factors that bring every entry in line with a guess; none where low > high."""
+    """Return the factors that bring every entry in line with a guess; none where low > high.
+
+    Of a guess that is never together with a factor, none but 1 are asked for.
+    """
     low, high = -np.inf, np.inf
     for piece in pieces:
         with np.errstate(all="ignore"):
@@ -158,6 +161,8 @@ def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[floa
         low, high = max(low, float(found.low.max())), min(high, float(found.high.min()))
         if not low <= high + HAIR * abs(high):
             break
+        if guess.alone and not low - HAIR * abs(low) <= 1.0 <= high + HAIR * abs(high):
+            return np.inf, -np.inf
     return low, high
 
 

@@ -89,10 +89,16 @@ def _standing(
 
 
 def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
-    """Return the rows to look at first: the worst, the ends, and some runs that lie evenly."""
+    """Return the rows to look at first: the worst, the ends, and some runs that lie evenly.
+
+    Of rows that do not lie together in their file, which take as many reads as they have entries, one run.
+    """
     rows = layer.problem.rows
     if rows * layer.problem.classes <= _WHOLE:
         return [range(rows)]
+    if not _together(layer.problem):
+        size = max(1, min(_RUNS * _RUN, rows, _ENTRIES // layer.problem.classes))
+        return [range((rows - size) // 2, (rows + size) // 2)]
     size = max(1, min(_RUN, rows, _ENTRIES // layer.problem.classes))
     single = dict.fromkeys([*worst[:4], 0, rows - 1])
     starts = dict.fromkeys(np.linspace(0, rows - size, _RUNS).round().astype(int).tolist())
@@ -192,11 +198,16 @@ def _look(piece: Pulled, damage: Damage | None, trials: Sequence[Trial], held: S
 
 def _grid(problem: LayerProblem) -> Grid:
     """Return how the rows are cut: rows that do not lie together in their file are read many at a time."""
-    shape, outer = problem.logits.tensor.shape, problem.logits.tensor.layout != "F"
-    if problem.axis == (len(shape) - 1 if outer else 0):
+    if _together(problem):
         return Grid.of(problem)
     tile = min(max(1, _STRIDED // problem.classes), BLOCK_ROWS, problem.rows)
     return Grid(problem.rows, tile, tile)
+
+
+def _together(problem: LayerProblem) -> bool:
+    """Tell whether rows lie together in their file."""
+    shape, outer = problem.logits.tensor.shape, problem.logits.tensor.layout != "F"
+    return problem.axis == (len(shape) - 1 if outer else 0)
 
 
 def _summable(few: Few) -> bool:
