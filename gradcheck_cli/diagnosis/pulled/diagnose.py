@@ -89,7 +89,7 @@ def _standing(
 
 
 def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
-    """Return the rows to look at first: the worst, the ends, and some runs that lie evenly.
+    """Return the rows to look at first: the worst, and some runs that lie evenly, from end to end.
 
     Of rows that do not lie together in their file, which take as many reads as they have entries, one run.
     """
@@ -100,7 +100,7 @@ def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
         size = max(1, min(_RUNS * _RUN, rows, _ENTRIES // layer.problem.classes))
         return [range((rows - size) // 2, (rows + size) // 2)]
     size = max(1, min(_RUN, rows, _ENTRIES // layer.problem.classes))
-    single = dict.fromkeys([*worst[:4], 0, rows - 1])
+    single = dict.fromkeys(worst[:4] or [0])
     starts = dict.fromkeys(np.linspace(0, rows - size, _RUNS).round().astype(int).tolist())
     return [*(range(row, row + 1) for row in single), *(range(start, start + size) for start in starts)]
 
