@@ -155,7 +155,7 @@ def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[floa
         with np.errstate(all="ignore"):
             plane, error = guess.core(piece)
             floor = floor_of(export, piece.got)
-            if _apart(piece.got, plane, error, floor):
+            if apart(piece.got, plane, error, floor):
                 return np.inf, -np.inf
             found = allowed_factors(piece.got, plane, error, floor)
         low, high = max(low, float(found.low.max())), min(high, float(found.high.min()))
@@ -166,7 +166,7 @@ def interval(pieces: Iterable[P], guess: Guess[P], export: Export) -> tuple[floa
     return low, high
 
 
-def _apart(got: Floats, plane: Floats, error: Floats, floor: Floats) -> bool:
+def apart(got: Floats, plane: Floats, error: Floats, floor: Floats) -> bool:
     """Tell whether got points so far away from a plane that no factor c will do: a cheap look.
 
     |got - c P| <= |c| E + F in every entry asks of the lengths of all entries together for
