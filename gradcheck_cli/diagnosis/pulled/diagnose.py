@@ -39,10 +39,11 @@ _WIDESPREAD = frozenset({"low-precision", "transposed"})
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A claim, and the layer that it is made of."""
+    """A claim, the layer that it is made of, and the few rows that leave it."""
 
     layer: Layer
     claim: Claim[Pulled]
+    few: Few
 
 
 def diagnose(
@@ -85,7 +86,7 @@ def _standing(
         for claim in claims(each.guess, found, factors, bare=each in first):
             kept += 1
             if kept <= _MOST_CLAIMS:
-                yield _Held(each.layer, claim)
+                yield _Held(each.layer, claim, rows)
 
 
 def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
@@ -121,7 +122,7 @@ def _settled(
             continue
         if any(known.codes == claim.codes and known.rank <= claim.rank for known in found):
             continue
-        if "low-precision" in claim.codes and _lopsided(Few(layer, _rows(layer, ()))):
+        if "low-precision" in claim.codes and _lopsided(each.few):
             continue
         if (trial or _elsewhere(each, processes)).holds(len(claim.names)):
             found.append(claim)
