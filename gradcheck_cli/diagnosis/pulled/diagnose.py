@@ -53,22 +53,30 @@ def diagnose(
     with np.errstate(all="ignore"):
         few, factors = Few(layer, _rows(layer, worst)), scales(layer)
         held = list(_standing(chain(suspicions(layer), of_lanes(layer)), few, factors, *bare(layer)))
-        held = held or list(_standing(reposed(layer), few, factors))
-        damage, trials = _walked(layer, [each for each in held if each.layer is layer], processes)
+        damage, trials = _walked(layer, held, processes)
         facts = places(damage, layer.problem.rows, layer.problem.classes, layer.export.name)
         if not damage.nonzero:
             return (_all_zero(layer),), facts
-        standing = _settled(held, layer, trials, damage, processes)
+        held = held or list(_standing(_likely(layer, damage), few, factors))
+        standing = _settled(held, layer, trials, processes)
         if not standing and _summable(few):
             more = list(_standing(_of_sums(layer), few, factors))
             _, trials = _walked(layer, more, processes)
-            standing = _settled(more, layer, trials, damage, processes)
+            standing = _settled(more, layer, trials, processes)
         if not standing:
             more = list(_standing(pairs(layer), few, factors))
             own = [each for each in more if each.layer is layer]
             trials = _walked(layer, own, processes)[1] if own else []
-            standing = _settled(more, layer, trials, damage, processes)
+            standing = _settled(more, layer, trials, processes)
         return worded(standing, layer.export.name), facts
+
+
+def _likely(layer: Layer, damage: Damage) -> Iterator[Suspicion]:
+    """Yield the layer as it may have been meant; what spoils a whole file only where most of it fails."""
+    most = damage.failing >= _MOSTLY * damage.entries
+    for each in reposed(layer):
+        if most or each.guess.name is None or each.guess.name.code not in _WIDESPREAD:
+            yield each
 
 
 def _standing(
@@ -107,7 +115,7 @@ def _rows(layer: Layer, worst: Sequence[int]) -> list[range]:
 
 
 def _settled(
-    held: Sequence[_Held], layer: Layer, trials: Sequence[Trial], damage: Damage, processes: int
+    held: Sequence[_Held], layer: Layer, trials: Sequence[Trial], processes: int
 ) -> list[Claim[Pulled]]:
     """Return the claims that explain every entry; those of another layer are walked here.
 
@@ -118,8 +126,6 @@ def _settled(
     for each in held:
         claim = each.claim
         trial = next(own) if each.layer is layer else None
-        if _WIDESPREAD & set(claim.codes) and damage.failing < _MOSTLY * damage.entries:
-            continue
         if any(known.codes == claim.codes and known.rank <= claim.rank for known in found):
             continue
         if "low-precision" in claim.codes and _lopsided(each.few):
