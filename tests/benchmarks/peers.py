@@ -16,13 +16,26 @@ import shutil
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.benchmarks import checkers
-from tests.benchmarks.timing import SOFTGRAD, Case, Row, best, floor, peak, process, sparse, start_up_time
+from tests.benchmarks.timing import (
+    SOFTGRAD,
+    Case,
+    Row,
+    best,
+    beyond_start_up,
+    floor,
+    in_turn,
+    peak,
+    process,
+    run,
+    sparse,
+)
 
 PLAIN = Case((512, 32_000))
 SMALL = Case((128, 32_000))
@@ -41,20 +54,24 @@ CASES = (
 """What is measured against torch: the two bars are those of `PLAIN`."""
 
 
-def against_training(case: Case, start_up: float) -> list[Row]:
+def against_training(case: Case) -> list[Row]:
     """Return softgrad next to torch forward + backward."""
-    bars = {False: "<= 0.8", True: "<= 1.2"} if case == PLAIN else {False: "", True: ""}
+    bars = {"softgrad self-check": "<= 0.8", "softgrad --grad": "<= 1.2"} if case == PLAIN else {}
     with tempfile.TemporaryDirectory() as folder:
         logits, labels = case.write(Path(folder))
-        torch = checkers.torch_backward(case, logits, labels, 9)
-        own = {grad: process(case.command(Path(folder), grad=grad), 7) - start_up for grad in (False, True)}
-    least = floor(case.size)
+        step = checkers.torch_backward(case, logits, labels)
+        commands = {
+            "softgrad self-check": case.command(Path(folder)),
+            "softgrad --grad": case.command(Path(folder), grad=True),
+        }
+        own = beyond_start_up(commands, 9, **({} if step is None else {"torch": step}))
+    torch, least = own.pop("torch", None), floor(case.size)
     table = [Row(case.words, "one exp and two log1p an entry", least, case.size)]
     table += [] if torch is None else [Row(case.words, "torch forward + backward", torch, case.size)]
-    for grad, seconds in own.items():
-        name = "softgrad --grad" if grad else "softgrad self-check"
+    for name, seconds in own.items():
         if torch is not None:
-            table.append(Row(case.words, name, seconds, case.size, "torch", seconds / torch, bars[grad]))
+            bar = bars.get(name, "")
+            table.append(Row(case.words, name, seconds, case.size, "torch", seconds / torch, bar))
         table.append(Row(case.words, name, seconds, case.size, "the floor", seconds / least))
     return table
 
@@ -68,11 +85,11 @@ def growth(table: list[Row]) -> list[Row]:
     return [Row(PLAIN.words, "softgrad --grad", times[PLAIN.words], PLAIN.size, SMALL.words, ratio, "<= 4.4")]
 
 
-def against_checkers(case: Case, start_up: float, *, slowest: bool) -> list[Row]:
+def against_checkers(case: Case, *, slowest: bool) -> list[Row]:
     """Return softgrad next to checkers that move every logit."""
     with tempfile.TemporaryDirectory() as folder:
         logits, labels = case.write(Path(folder))
-        own = max(process(case.command(Path(folder), grad=True), 9) - start_up, 1e-3)
+        own = max(beyond_start_up({"own": case.command(Path(folder), grad=True)}, 9)["own"], 1e-3)
     peers = {
         "torch.autograd.gradcheck": checkers.torch_gradcheck(logits, labels),
         "scipy check_grad": checkers.scipy_check(logits, labels),
@@ -102,8 +119,10 @@ def start_up_rows() -> list[Row]:
             ),
         )
         for what, words, imports, bar in pairs:
-            least = process([sys.executable, "-c", imports], 15)
-            seconds = process(words, 15)
+            times = in_turn(
+                {"least": partial(run, [sys.executable, "-c", imports]), "own": partial(run, words)}, 15
+            )
+            least, seconds = times["least"], times["own"]
             against = f'python -c "{imports}"'
             table.append(Row("start-up", what, seconds, None, against, seconds / least, bar))
     return table
@@ -125,7 +144,7 @@ def memory_rows(gibibytes: int) -> list[Row]:
     return [Row(f"{gibibytes} GiB file", what, seconds, rows * classes, "MiB", more, "<= 64")]
 
 
-def text_rows(shape: tuple[int, int], start_up: float) -> list[Row]:
+def text_rows(shape: tuple[int, int]) -> list[Row]:
     """Return a check of logits in CSV next to np.loadtxt alone, and packed next to gunzip and that."""
     case = Case(shape)
     words = f"CSV {case.words}"
@@ -137,7 +156,8 @@ def text_rows(shape: tuple[int, int], start_up: float) -> list[Row]:
         with text.open("rb") as plain, gzip.open(packed, "wb", compresslevel=6) as file:
             shutil.copyfileobj(plain, file)
         command = case.command(folder)
-        times = [process([*command[:2], str(each), *command[3:]], 3) - start_up for each in (text, packed)]
+        commands = {each.name: [*command[:2], str(each), *command[3:]] for each in (text, packed)}
+        times = list(beyond_start_up(commands, 3).values())
         load = best(lambda: np.loadtxt(text, delimiter=","), 3)
         unpack = process(["gunzip", "--stdout", str(packed)], 3)
     return [
@@ -168,18 +188,17 @@ def show(rows: list[Row]) -> list[Row]:
 
 def measured(*, quick: bool, large: bool) -> list[Row]:
     """Measure the cases, and print each as it comes."""
-    start_up = start_up_time()
     rows = show(start_up_rows())
-    rows += show(against_checkers(Case((8, 50)), start_up, slowest=True))
+    rows += show(against_checkers(Case((8, 50)), slowest=True))
     if not quick:
-        rows += show(against_checkers(Case((128, 1000)), start_up, slowest=False))
-        trained = [row for case in CASES for row in show(against_training(case, start_up))]
+        rows += show(against_checkers(Case((128, 1000)), slowest=False))
+        trained = [row for case in CASES for row in show(against_training(case))]
         rows += [*trained, *show(growth(trained))]
     if large:
         for gibibytes in (1, 4):
             rows += show(memory_rows(gibibytes))
         for shape in ((500, 50_257), (100_000, 100)):
-            rows += show(text_rows(shape, start_up))
+            rows += show(text_rows(shape))
     return rows
 
 

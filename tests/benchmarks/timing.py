@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 
 SOFTGRAD = str(Path(sys.executable).parent / "softgrad")
 THREADS = 2
+_REST = 0.25  # seconds
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,28 @@ def best(run: Callable[[], Any], repeats: int) -> float:
     return min(times)
 
 
+def run(words: list[str]) -> None:
+    """Run a command, which must pass."""
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
 def process(words: list[str], repeats: int) -> float:
     """Return the time of a whole process; it must pass."""
-    return best(lambda: subprocess.run(words, check=True, stdout=subprocess.DEVNULL), repeats)
+    return best(lambda: run(words), repeats)
+
+
+def in_turn(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Return the shortest of several runs of each step, in seconds.
+
+    They take turns, so that a machine that is slow for a while is slow for all; threads that one has left
+    spinning come to rest before the next.
+    """
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            time.sleep(_REST)
+            times[name].append(best(step, 1))
+    return {name: min(each) for name, each in times.items()}
 
 
 @dataclass(frozen=True)
@@ -106,12 +127,17 @@ class Case:
         return [SOFTGRAD, "check", *both, *exported, *axis, "-qq", "--threads", str(THREADS), *words]
 
 
-def start_up_time() -> float:
-    """Return the time of a check of two rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        case = Case((2, 3))
-        case.write(Path(folder))
-        return process(case.command(Path(folder)), 9)
+def beyond_start_up(
+    commands: Mapping[str, list[str]], rounds: int, **others: Callable[[], Any]
+) -> dict[str, float]:
+    """Return the time of whole processes less that of a check of two rows, and of other steps, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        tiny, folder = Case((2, 3)), Path(name)
+        tiny.write(folder)
+        steps = {name: partial(run, words) for name, words in commands.items()}
+        times = in_turn({"": partial(run, tiny.command(folder)), **steps, **others}, rounds)
+    least = times.pop("")
+    return {name: seconds - (least if name in commands else 0.0) for name, seconds in times.items()}
 
 
 def floor(entries: int) -> float:
