@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,16 @@ def save(problem: Problem, settings: Settings, rows: Sequence[int], folder: str)
         )
     chosen = _with_one_that_counts(problem, sorted(set(rows[:ROWS])))
     words = ["softgrad", "check", "logits.npy", "labels.npy"]
-    arrays = {"logits": _picked(problem.logits, chosen), "labels": _picked(problem.targets, chosen)}
+    planes = {"logits": problem.logits, "labels": problem.targets}
     for export in problem.exports:
-        arrays[export.name] = _picked(export.rows, chosen)
+        planes[export.name] = export.rows
         words += [f"--{export.name}", f"{export.name}.npy"]
-        if export.rows.tensor.dtype.startswith("float8"):
-            words += ["--dtype", f"{export.name}={export.rows.tensor.dtype}"]
     if isinstance(problem.upstream, Rows):
-        arrays["upstream"] = _picked(problem.upstream, chosen)
+        planes["upstream"] = problem.upstream
         words += ["--upstream", "upstream.npy"]
-    elif problem.upstream != 1.0:
+    words += _formats(planes)
+    arrays = {name: _picked(each, chosen) for name, each in planes.items()}
+    if not isinstance(problem.upstream, Rows) and problem.upstream != 1.0:
         words += ["--upstream", repr(problem.upstream)]
     if problem.loss.class_weights is not None:
         arrays["class-weights"] = problem.loss.class_weights
@@ -76,9 +76,7 @@ def save_layer(problem: LayerProblem, settings: LayerSettings, rows: Sequence[in
     for export in problem.exports:
         planes[export.name] = export.rows
         words += [f"--{export.name}", f"{export.name}.npy"]
-    for name, each in planes.items():
-        if each.tensor.dtype.startswith("float8"):
-            words += ["--dtype", f"{name}={each.tensor.dtype}"]
+    words += _formats(planes)
     for option in fields(settings):
         value = getattr(settings, option.name)
         if option.name in (*_OF_LAYER, *_KEPT) and value is not None and value != option.default:
@@ -87,6 +85,13 @@ def save_layer(problem: LayerProblem, settings: LayerSettings, rows: Sequence[in
     command = shlex.join(words)
     _write(folder, {name: _picked(each, chosen) for name, each in planes.items()}, command)
     return Saved(folder, len(chosen), command)
+
+
+def _formats(planes: Mapping[str, Rows]) -> list[str]:
+    """Return the options that say what 8-bit codes stand for."""
+    named = {name: each.tensor.dtype for name, each in planes.items()}
+    codes = [f"{name}={dtype}" for name, dtype in named.items() if dtype.startswith("float8")]
+    return [word for each in codes for word in ("--dtype", each)]
 
 
 def _with_one_that_counts(problem: Problem, rows: list[int]) -> list[int]:

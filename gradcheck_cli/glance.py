@@ -11,6 +11,7 @@ bounds of many rows are worked out together, or at once by a close look at the t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -74,7 +75,7 @@ class Glimpse:
         found: Floats = plane[rows - first, columns]
         return found
 
-    @property
+    @cached_property
     def least(self) -> Floats:
         """Return the least w of each row, 0 where a class is masked: (n,); the label's is not looked at."""
         least: Floats = np.exp((self.lowest - self.shift) / self.problem.loss.link.temperature)

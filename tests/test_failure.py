@@ -156,3 +156,18 @@ def test_a_right_layer_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     words = ["vjp", "z.npy", "t.npy", "--grad", "g.npy", "--save-failure", "small"]
     assert _run(monkeypatch, tmp_path, words).return_value == 0
     assert not (tmp_path / "small").exists()
+
+
+def test_logits_in_8_bits_are_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their codes are saved, which a file of bytes does not tell from numbers."""
+    d = plants.friendly()
+    codes = d.z.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+    _, again, command = _saved(
+        monkeypatch,
+        tmp_path,
+        {"logits": codes, "labels": d.stored, "grad": np.zeros_like(d.right)},
+        "--dtype",
+        "logits=float8_e4m3fn",
+    )
+    assert "--dtype logits=float8_e4m3fn" in command
+    assert again.return_value == 1

@@ -29,6 +29,16 @@ def test_every_code_of_float8_is_what_ml_dtypes_says(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_float16_is_the_number_that_numpy_says(tmp_path: Path, order: str) -> None:
+    bits = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    finite = bits[(bits & 0x7C00) != 0x7C00].view(np.float16).reshape(-1, 256)
+    np.save(tmp_path / "x.npy", finite.astype(f"{order}f2"))
+    with open_tensor(str(tmp_path / "x.npy"), role="grad") as tensor:
+        found = rows_of(tensor)
+    assert found.tobytes() == finite.astype(np.float64).tobytes()  # the sign of zero, too
+
+
 @pytest.mark.parametrize("name", FLOAT8)
 def test_N22_float8_in_npy_needs_its_name(tmp_path: Path, name: str) -> None:
     array = np.frombuffer(CODES, getattr(ml_dtypes, name)).reshape(16, 16)
