@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Exported, Tolerance
 from gradcheck_cli.exports import Scalar
-from gradcheck_cli.findings import Finding
+from gradcheck_cli.findings import Finding, failing_rows
 from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import PLANES, Problem
 from gradcheck_cli.records import dataclass
@@ -92,19 +92,12 @@ def unseen(judged: Judged) -> tuple[Warning, ...]:
 
 def saved(judged: Judged, folder: str | None) -> Saved | None:
     """Save the rows of the worst failing entries of every export, if any failed and a folder is given."""
-    failing = [
-        entry
-        for name in judged.failed
-        if name in judged.findings  # a stated loss has no rows
-        for entry in judged.findings[name].worst
-        if not entry.margin <= 1.0
-    ]
-    if folder is None or not failing:
+    found = judged.findings
+    rows = failing_rows(found[name] for name in judged.failed if name in found)  # a stated loss has no rows
+    if folder is None or not rows:
         return None
     from gradcheck_cli.failure import save  # noqa: PLC0415 - only after a failure
 
-    failing.sort(key=lambda entry: entry.rank)
-    rows = list(dict.fromkeys(entry.row for entry in failing))
     return save(judged.problem, judged.settings, rows, folder)
 
 

@@ -6,7 +6,7 @@ depend on block size, number of processes or order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +86,12 @@ class Finding:
     def bar(self, top: int) -> float:
         """Return the margin that an entry must reach to be among the `top` worst."""
         return self.worst[top - 1].margin if 0 < top <= len(self.worst) else (0.0 if top else np.inf)
+
+
+def failing_rows(findings: Iterable[Finding]) -> list[int]:
+    """Return the rows of the failing entries among the worst of some comparisons, the worst first."""
+    failing = [entry for each in findings for entry in each.worst if not entry.margin <= 1.0]
+    return list(dict.fromkeys(entry.row for entry in sorted(failing, key=lambda entry: entry.rank)))
 
 
 def _largest(first: float | None, second: float | None) -> float | None:

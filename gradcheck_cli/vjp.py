@@ -12,7 +12,7 @@ from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Examination, Progress, examine, silent
-from gradcheck_cli.findings import Entry, Finding
+from gradcheck_cli.findings import Entry, Finding, failing_rows
 from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
 from gradcheck_cli.layer.problem import LayerProblem, pose
@@ -130,13 +130,12 @@ def _saved(
 ) -> Saved | None:
     """Save the rows of the worst failing entries of every export, if any failed and a folder is given."""
     failed = [each.name for each in checks if each.exported and each.verdict is Verdict.FAIL]
-    worst = [each for name in failed for each in examination.findings[name].worst if not each.margin <= 1.0]
-    if folder is None or not worst:
+    rows = failing_rows(examination.findings[name] for name in failed)
+    if folder is None or not rows:
         return None
     from gradcheck_cli.failure import save_layer  # noqa: PLC0415 - only after a failure
 
-    rows = dict.fromkeys(each.row for each in sorted(worst, key=lambda each: each.rank))
-    return save_layer(problem, settings, list(rows), folder)
+    return save_layer(problem, settings, rows, folder)
 
 
 def _unseen(problem: LayerProblem) -> tuple[Warning, ...]:
