@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from click.core import ParameterSource
 from gradcheck_cli.cli.console import painted, pour
 from gradcheck_cli.cli.destinations import Destination, destinations
 from gradcheck_cli.cli.grouped import GroupedOption
-from gradcheck_cli.cli.linear import LIBRARIES
 from gradcheck_cli.cli.live import Live
 from gradcheck_cli.cli.options import (
     GroupedCommand,
@@ -130,8 +128,6 @@ def batch(ctx: click.Context, /, paths: tuple[str, ...], **typed: Any) -> int:
     together by their usual names: logits.npy, labels.npy and grad.npy in a folder, or step12_logits.npy
     with step12_labels.npy and step12_grad.npy. Options apply to every case, and win over a manifest.
     """
-    for each in LIBRARIES:  # before NumPy is imported: cases run in processes, and threads would only compete
-        os.environ.setdefault(each, "1")
     from gradcheck_cli.batch.discover import discover  # noqa: PLC0415 - start-up
 
     if typed["resume"] and typed["journal"] is None:

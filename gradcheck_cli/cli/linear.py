@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 EXPORTED = "What the exporter wrote, each judged against the truth"
 JUDGED = ("grad-weight", "grad-bias", "grad-inputs", "grad", "logits")
 GIVEN = ("weight", "bias", "upstream", "class-weights")
-
-LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 ROLES = Roles("linear", ("inputs", "labels"), (*GIVEN, *JUDGED))
 
@@ -115,13 +112,7 @@ def linear(  # noqa: PLR0913 - one parameter for each thing a user can type
 
 
 def _checked(files: dict[str, str], settings: LinearSettings, reading: Reading, *, drawn: bool) -> Outcome:
-    """Open the files and check them; numpy is imported from here on.
-
-    The work is spread over processes, and a matrix product that is spread over threads in each of them is
-    several times slower, so the libraries behind NumPy are asked for one, unless the user set them.
-    """
-    for each in LIBRARIES:
-        os.environ.setdefault(each, "1")
+    """Open the files and check them; numpy is imported from here on."""
     from gradcheck_cli.cli.progress import bar  # noqa: PLC0415 - start-up
     from gradcheck_cli.exports import Scalar  # noqa: PLC0415
     from gradcheck_cli.linear import linear as examine  # noqa: PLC0415

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
@@ -19,6 +20,9 @@ _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, 
 
 
 SHOW_SETTINGS = "show_settings"
+
+_LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables of the libraries behind NumPy, which start their threads as soon as it is imported."""
 
 
 class GroupedCommand(click.Command):
@@ -69,7 +73,14 @@ class GroupedCommand(click.Command):
         return next(line for line in lines if line.startswith("softgrad "))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, or show its settings."""
+        """Run the command, or show its settings.
+
+        The work is spread over processes. A matrix product that is spread over threads in each of them is
+        several times slower, and threads that wait for one take a core away, so the libraries are asked for
+        one thread, unless the user set them.
+        """
+        for each in _LIBRARIES:
+            os.environ.setdefault(each, "1")
         if not ctx.params.pop(SHOW_SETTINGS, False):
             return super().invoke(ctx)
         from gradcheck_cli.cli.configuration import shown  # noqa: PLC0415 - it needs this module
