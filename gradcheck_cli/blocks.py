@@ -14,7 +14,8 @@ import numpy as np
 
 from gradcheck_cli.coming import labels_of, scale_of
 from gradcheck_cli.errors import InputError
-from gradcheck_cli.numeric import cross_entropy
+from gradcheck_cli.numeric import compiled, cross_entropy
+from gradcheck_cli.numeric.compiled import Stored
 from gradcheck_cli.numeric.cross_entropy import Point, Targets
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import (
@@ -39,7 +40,7 @@ on it takes ten times as long as the call itself costs."""
 BLOCK_ROWS = 1 << 13
 """Rows of a block at most: some dozens of numbers for each row stay in the cache as well."""
 
-TILES = 4
+TILES = 8
 """Tiles of a block, where that is not too many rows."""
 
 
@@ -76,9 +77,17 @@ class Grid:
         return cls(problem.rows, tile, min(tile * max(1, min(tiles, BLOCK_ROWS // tile)), problem.rows))
 
     @property
-    def single(self) -> Grid:
+    def tiled(self) -> Grid:
         """Return the same cut with a block for each tile."""
         return Grid(self.rows, self.tile, self.tile)
+
+    @property
+    def for_a_glance(self) -> Grid:
+        """Return the cut of those who keep nothing of a tile for a block.
+
+        The compiled loops go through row after row, NumPy through all of a tile again and again.
+        """
+        return self.tiled if compiled.loops() is None else Grid(self.rows, self.block, self.block)
 
     @property
     def blocks(self) -> int:
@@ -144,6 +153,16 @@ class Room:
             stored = self.read_into[: len(part)]
             rows.read(start + first, start + first + len(part), stored)
             part[...] = stored
+
+    def read_floats(self, rows: Rows, start: int, plane: Floats) -> Stored:
+        """Read as many rows as the plane has, which is filled only where the file has no float32 numbers.
+
+        What is returned lasts until rows are read again.
+        """
+        if self.read_into is None:
+            return rows.read_floats(start, start + len(plane), plane)
+        self.read(rows, start, plane)
+        return plane
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,12 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Seen, sums_of
+from gradcheck_cli.blocks import TILE_ENTRIES, Grid, Room, Seen, sums_of
 from gradcheck_cli.coming import Coming
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import difference
 from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
+from gradcheck_cli.numeric.difference import Quotients
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import (
     DEEPEST,
@@ -29,12 +30,10 @@ from gradcheck_cli.numeric.softmax import (
     descend,
     exponentials_beside,
     extent,
-    row_sum,
 )
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, refuse_masked_labels, undefined
-from gradcheck_cli.tensors import Rows
 
 _FIRST = 8
 """Part of a tile that is looked at before anything is known, and therefore closely."""
@@ -56,7 +55,7 @@ class Glimpse:
     labels: Indices
     rows: Indices  # 0 .. n-1
     coefficient: Floats  # (n,) the gradient over a_j, outside the label's column
-    ratios: Floats  # log ratios of the finite difference; free once they have been looked at
+    quotients: Quotients  # of the finite difference
     shift: Floats  # (n,) the maximum of the logits, which d was shifted by
     lowest: Floats  # (n,) their minimum, -inf where a class is masked
     problem: Problem
@@ -66,15 +65,6 @@ class Glimpse:
         """Return a plane of the room, cut to the rows."""
         return of[: len(self.rows)]
 
-    def stored(self, tensor: Rows, at: tuple[Indices, Indices]) -> Floats:
-        """Return entries of a tensor, by row and column; their rows are read again."""
-        rows, columns = at
-        first, stop = int(rows.min()), int(rows.max()) + 1
-        plane = self.room.error[: stop - first]
-        self.room.read(tensor, self.start + first, plane)
-        found: Floats = plane[rows - first, columns]
-        return found
-
     @cached_property
     def least(self) -> Floats:
         """Return the least w of each row, 0 where a class is masked: (n,); the label's is not looked at."""
@@ -82,8 +72,11 @@ class Glimpse:
         return least
 
     def depths(self, at: tuple[Indices, Indices]) -> Floats:
-        """Return d of some entries, by row and column."""
-        d = (self.stored(self.problem.logits, at) - self.shift[at[0]]) / self.problem.loss.link.temperature
+        """Return d of some entries, by row and column; their rows are read again."""
+        rows, columns = at
+        first, stop = int(rows.min()), int(rows.max()) + 1
+        z = self.room.read_floats(self.problem.logits, self.start + first, self.room.error[: stop - first])
+        d = (z[rows - first, columns] - self.shift[rows]) / self.problem.loss.link.temperature
         return np.maximum(d, DEEPEST)
 
 
@@ -149,7 +142,7 @@ class Glance:
     def take(self, rows: range) -> None:
         """Look at consecutive rows; until the first are settled nothing is known to be unremarkable."""
         n, tile = len(rows), self.grid.tile
-        first = max(1, tile // _FIRST)
+        first = max(1, min(tile, TILE_ENTRIES // self.problem.classes) // _FIRST)
         if self._patience == 1 and n > first:
             self.take(rows[:first])
             self.take(rows[first:])
@@ -179,14 +172,15 @@ class Glance:
         coming, room = piece.coming, self.room
         start, n = coming.rows.start + part.start, part.stop - part.start
         labels, rows, w = coming.labels[part], self.grid.numbers[:n], room.w[:n]
-        room.read(self.problem.logits, start, w)
         found = piece.found[:, part]
-        found[0], found[1] = descend(w, self.problem.loss.link)
+        found[0], found[1] = descend(
+            room.read_floats(self.problem.logits, start, w), self.problem.loss.link, w
+        )
         found[2] = w[rows, labels]
         found[3], found[4] = exponentials_beside(w, labels, w)
         inverse = 1.0 / (found[3] + found[4])
-        ratios = difference.log_ratios(w, inverse, room.got[:n])
-        piece.ratio_sums[part] = row_sum(ratios)
+        seen = difference.quotients(w, inverse, labels, room.got[:n])
+        piece.ratio_sums[part] = seen.sums
         return Glimpse(
             start=start,
             waiting=self._waiting + part.start,
@@ -197,7 +191,7 @@ class Glance:
             labels=labels,
             rows=rows,
             coefficient=coming.coefficient[part],
-            ratios=ratios,
+            quotients=seen,
             shift=found[0],
             lowest=found[1],
             problem=self.problem,
@@ -224,13 +218,6 @@ class Glance:
         self._pieces.clear()
         self._waiting = 0
         self._owner.settle(seen, ratio_sums)
-
-
-def reach(plane: Floats, middle: Floats) -> Floats:
-    """Return how far the entries of each row lie from a number at most: (n, K), (n,) to (n,)."""
-    above: Floats = np.maximum.reduce(plane, axis=1) - middle
-    below: Floats = middle - np.minimum.reduce(plane, axis=1)
-    return np.maximum(above, below, out=above)
 
 
 def places(chosen: Flags) -> tuple[Indices, Indices]:

@@ -15,9 +15,11 @@ import numpy as np
 from gradcheck_cli.bounds import ACCEPTED, Rate
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import A_HAIR_LESS, Tally
+from gradcheck_cli.numeric import compiled
 from gradcheck_cli.numeric.allowance import column
+from gradcheck_cli.numeric.compiled import Stored
 from gradcheck_cli.numeric.models import Model
-from gradcheck_cli.numeric.precision import Floats, Precision, power_below
+from gradcheck_cli.numeric.precision import FLOAT64, Floats, Precision, power_below
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags
@@ -47,6 +49,14 @@ class Sizes:
     zero: Flags | None  # what was got is 0, if that is known to be anywhere
     work: Floats
     more: Floats
+
+    @classmethod
+    def of(cls, w: Floats, got: Stored, factor: Floats, zero: Flags | None) -> Sizes:
+        """Return those of single entries, as rows of one class each: (m,), (m,), (m,), (m,)."""
+        right = (w * factor)[:, None]
+        error, size = np.abs(got[:, None] - right), np.maximum(np.abs(right), FLOAT64.smallest_normal)
+        some = None if zero is None else zero[:, None]
+        return cls(error, size, some, np.empty_like(error), np.empty_like(error))
 
     def at(self, rows: Indices, columns: Indices) -> Sizes:
         """Return some of the entries, as rows of one class each."""
@@ -99,6 +109,20 @@ class Limits:
         """Return the limits of single entries, given their rows and what is known better of each."""
         each = (self.absolute[rows], self.relative[rows], self.floor[rows])
         return replace(self, absolute=each[0], relative=each[1], floor=each[2], sloped=sloped)
+
+    def of_rows(self, factor: Floats) -> Floats:
+        """Return what the compiled loops are given of the rows, in which w times a factor is right: (5, n).
+
+        An entry that is within what they hold it to is within the limits.
+        """
+        return np.array([factor, self.absolute, A_HAIR_LESS * self.relative, self.sloped, self.floor])
+
+    def of_all(self, *, excused: bool) -> compiled.Limits:
+        """Return what they are given of all rows; zeros may be excused their relative error of 1."""
+        margin = np.inf if self.margin is None else A_HAIR_LESS * self.margin
+        excuse = np.inf if excused and self.flushed else 0.0
+        grid = self.grid
+        return compiled.Limits(A_HAIR_LESS * self.spacings, margin, grid.unit, grid.smallest_normal, excuse)
 
     def exceeded(self, of: Sizes) -> Flags | None:
         """Return which entries are not within the limits, or None if all are."""

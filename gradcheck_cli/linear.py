@@ -149,7 +149,7 @@ def _orders(
 ) -> tuple[LinearOrder, WeightOrder]:
     """Return what is done to the rows of the examples, and to those of the weight."""
     tolerance, head = Tolerance.asked(settings.rtol, settings.atol), problem.head
-    task = LinearTask(head, comparisons_for(problem, tolerance), None, Grid.of(head).single)
+    task = LinearTask(head, comparisons_for(problem, tolerance), None, Grid.of(head).tiled)
     of_rows = LinearOrder(task, settings.top, settings.seed, progress, features=problem.features)
     summed = tuple(each for each in problem.exports if each.name in ("grad-weight", "grad-bias"))
     stretches = Stretches(problem, summed if tolerance is None else ())

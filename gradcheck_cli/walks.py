@@ -116,7 +116,7 @@ class _AtAGlance:
     def __init__(self, task: Task, tallies: Mapping[str, Tally]) -> None:
         self._task = task
         self._tallies = tallies
-        self._grid = task.grid.single
+        self._grid = task.grid.for_a_glance
         self._room = Room.of(task.problem, self._grid, depth=task.depth)
         self._total = _RunningTotal(task)
         self._of_rows = [

@@ -6,10 +6,15 @@ import numpy as np
 
 from gradcheck_cli.blocks import Seen
 from gradcheck_cli.findings import A_HAIR_LESS, Entry, Finding, Sides, Tally, compare
-from gradcheck_cli.glance import Glimpse, places, reach
+from gradcheck_cli.glance import Glimpse, places
 from gradcheck_cli.numeric import difference, ruler
-from gradcheck_cli.numeric.precision import Floats
+from gradcheck_cli.numeric.difference import Quotients
+from gradcheck_cli.numeric.precision import FLOAT64, Floats
+from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.refusals import Flags
+
+_PART = 128
+"""Classes that are looked at together when the worst of a row are looked for."""
 
 
 class WatchDifference:
@@ -27,23 +32,19 @@ class WatchDifference:
         self._doubtful: list[Flags] = []
 
     def look(self, seen: Glimpse) -> Flags | None:
-        """Divide the log ratios by w_j and look at the extremes of each row."""
-        quotient = np.divide(seen.ratios, seen.w, out=seen.ratios)
-        exact = seen.inverse * (2.0 * difference.STEP)
-        quotient[seen.rows, seen.labels] = exact
-        off = reach(quotient, exact)
-        off /= exact
+        """Look at the extremes of each row's quotients."""
+        off = seen.quotients.off
         doubtful: Flags = ~(off <= self._allowed)
         self._doubtful.append(doubtful)
         some = bool(doubtful.any())
         if some:
             off[doubtful] = 0.0
-        self._record(seen, quotient, off)
+        self._record(seen, off)
         return doubtful if some else None
 
-    def _record(self, seen: Glimpse, quotient: Floats, off: Floats) -> None:
+    def _record(self, seen: Glimpse, off: Floats) -> None:
         """Enter what exceeds what is on record; no a_j is larger than 1 / S."""
-        self._record_largest(seen, quotient, off * np.abs(seen.coefficient) * seen.inverse)
+        self._record_largest(seen, off)
         tally, most = self._tally, float(off.max())
         known = most <= tally.finding.max_rel and most / self._allowed <= tally.finding.max_margin
         if known and not self._among_the_worst(most / self._allowed, seen.start):
@@ -54,17 +55,23 @@ class WatchDifference:
         for row in np.argsort(-margins, kind="stable").tolist():
             if not self._among_the_worst(float(margins[row]), seen.start + row):
                 break
-            tally.add(Finding(worst=self._worst(seen, quotient[row], row)))
+            tally.add(Finding(worst=self._worst(seen, row)))
 
-    def _record_largest(self, seen: Glimpse, quotient: Floats, limit: Floats) -> None:
-        """Enter an absolute error that exceeds the one on record, given what w_j times is no less: (n,)."""
+    def _record_largest(self, seen: Glimpse, off: Floats) -> None:
+        """Enter an absolute error that exceeds the one on record, given how far each row is off: (n,)."""
         on_record = self._tally.finding.max_abs
-        if not float(limit.max()) > on_record:
+        factor = np.abs(seen.coefficient) * seen.inverse
+        over = factor / seen.quotients.exact
+        larger = np.flatnonzero((over * seen.quotients.farthest > A_HAIR_LESS * on_record) & (off > 0.0))
+        if not larger.size:
             return
-        rows, columns = places(seen.w >= (on_record / limit)[:, None])
-        exact = seen.inverse[rows] * (2.0 * difference.STEP)
-        errors = np.abs(quotient[rows, columns] - exact) / exact * seen.w[rows, columns]
-        largest = float((errors * np.abs(seen.coefficient[rows]) * seen.inverse[rows]).max(initial=0.0))
+        sought = max(on_record, A_HAIR_LESS * float((over * seen.quotients.surely)[larger].max()))
+        least = np.maximum(sought / (factor * off)[larger], FLOAT64.smallest_subnormal)
+        rows, columns = places(seen.w[larger] >= least[:, None])
+        rows = larger[rows]
+        w = seen.w[rows, columns]
+        errors = _singly(w, seen.inverse[rows]).off * w
+        largest = float((errors * factor[rows]).max(initial=0.0))
         if largest > on_record:
             self._tally.add(Finding(max_abs=largest))
 
@@ -75,23 +82,27 @@ class WatchDifference:
             return False
         return len(worst) < top or (-margin, row) < worst[top - 1].rank[:2]
 
-    def _worst(self, seen: Glimpse, quotient: Floats, row: int) -> tuple[Entry, ...]:
-        """Return the worst entries of a row, given its quotients: (K,)."""
+    def _worst(self, seen: Glimpse, row: int) -> tuple[Entry, ...]:
+        """Return the worst entries of a row."""
         inverse, factor = float(seen.inverse[row]), float(seen.coefficient[row])
-        exact = inverse * (2.0 * difference.STEP)
-        errors = np.abs(quotient - exact) / exact  # the same bits as the row's own
-        entries, bar = [], self._tally.finding.bar(self._tally.top) * self._allowed * A_HAIR_LESS
+        bar = self._tally.finding.bar(self._tally.top) * self._allowed * A_HAIR_LESS
+        w = np.ascontiguousarray(seen.w[row])
+        columns = _promising(w, inverse, self._tally.top)
+        w = w[columns]
+        each = _singly(w, np.full(len(w), inverse))
+        quotients, errors = each.single, np.where(columns == seen.labels[row], 0.0, each.off)
+        entries = []
         for _ in range(min(self._tally.top, len(errors))):
-            column = int(errors.argmax())  # the first of those that tie
-            relative = float(errors[column])
+            place = int(errors.argmax())  # the first of those that tie
+            relative = float(errors[place])
             if not (relative > 0.0 and relative >= bar):
                 break
-            errors[column] = -1.0
-            w = float(seen.w[row, column])
-            right = w * inverse * factor
-            got = float(quotient[column]) * w * (factor * (0.5 / difference.STEP))
+            errors[place] = -1.0
+            weight = float(w[place])
+            right = weight * inverse * factor
+            got = float(quotients[place]) * weight * (factor * (0.5 / difference.STEP))
             numbers = (relative * abs(right), self._allowed * abs(right), relative / self._allowed)
-            entries.append(Entry(seen.start + row, column, got, right, *numbers))
+            entries.append(Entry(seen.start + row, int(columns[place]), got, right, *numbers))
         return tuple(entries)
 
     def settle(self, seen: Seen) -> None:
@@ -109,6 +120,25 @@ class WatchDifference:
 
     def finish(self) -> None:
         """Everything has been compared."""
+
+
+def _promising(w: Floats, inverse: float, top: int) -> Indices:
+    """Return columns of a row among which the worst are: (K,) to (m,), in order.
+
+    Each of so many is in a part whose own worst is one of so many, or in the label's, which shows none.
+    """
+    classes = len(w)
+    parts = classes // _PART
+    whole = w[: parts * _PART].reshape(parts, _PART)
+    found = difference.quotients(whole, np.full(parts, inverse), None, np.empty_like(whole)).off
+    worst = np.argsort(-np.nan_to_num(found, nan=np.inf), kind="stable")[: top + 1]
+    columns = (np.sort(worst)[:, None] * _PART + np.arange(_PART)).ravel()
+    return np.concatenate([columns, np.arange(parts * _PART, classes)])
+
+
+def _singly(w: Floats, inverse: Floats) -> Quotients:
+    """Return what the log ratios of single entries show, the same bits as among others: (m,), (m,)."""
+    return difference.quotients(np.ascontiguousarray(w)[:, None], inverse, None, np.empty((len(w), 1)))
 
 
 def compare_pivots(seen: Seen, sides: Sides, tally: Tally) -> tuple[Finding, Floats]:

@@ -12,7 +12,8 @@ from gradcheck_cli.findings import A_HAIR_LESS, Finding, Tally
 from gradcheck_cli.glance import Glimpse, places
 from gradcheck_cli.grades import Grade
 from gradcheck_cli.limits import A_HAIR, Limits, Plain, Sizes
-from gradcheck_cli.numeric import half
+from gradcheck_cli.numeric import compiled, half
+from gradcheck_cli.numeric.compiled import Places, Stored
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.precision import FLOAT64, Floats
 from gradcheck_cli.numeric.softmax import Indices, Sums
@@ -63,12 +64,13 @@ class WatchExport:
 
         If that is much, ask for a close look.
         """
-        got, at_label = seen.plane(seen.room.got), (seen.rows, seen.labels)
-        seen.room.read(self._export.rows, seen.start, got)
-        own, sampled = got[at_label], self._sampled_from(seen, got)
+        got = seen.room.read_floats(self._export.rows, seen.start, seen.plane(seen.room.got))
+        at_label = seen.rows, seen.labels
+        own, sampled = got[at_label].astype(np.float64), self._sampled_from(seen, got)
         right = seen.inverse * seen.coefficient if self._of_loss else seen.inverse
         filling = self._filling(seen, got, right) if self._export.grid.half else None
-        much = not self._leave_open(seen, self._sizes(seen, got, right, filling.zero if filling else None))
+        got[at_label] = 0.0
+        much = not self._leave_open(seen, got, right, filling.zero if filling else None)
         closely = np.full(len(own), much)
         self._closely.append(closely)
         self._own.append(own)
@@ -81,7 +83,7 @@ class WatchExport:
             self._tally.add(Finding(grade=Grade(flushed=filling.flushed)))
         return None
 
-    def _filling(self, seen: Glimpse, got: Floats, right: Floats) -> _Filling:
+    def _filling(self, seen: Glimpse, got: Stored, right: Floats) -> _Filling:
         """Return what should not be 0 and what is, without a look at each product where all are large."""
         zero = got == 0.0
         zero[seen.rows, seen.labels] = False
@@ -95,40 +97,58 @@ class WatchExport:
         filled, flushed = np.count_nonzero(there, axis=1), int(np.count_nonzero(zero & there))
         return _Filling(filled, flushed, zero if some else None)
 
-    def _sizes(self, seen: Glimpse, got: Floats, right: Floats, zero: Flags | None) -> Sizes:
-        """Return errors and sizes of the entries, but for the label's; what was got is overwritten."""
-        size, at_label = seen.plane(seen.room.work), (seen.rows, seen.labels)
-        np.multiply(seen.w, (right * (1.0 - A_HAIR))[:, None], out=size)
-        error = np.subtract(got, size, out=got)
-        error[at_label] = 0.0
-        np.abs(error, out=error)
-        if right.min() < 0.0:
-            np.abs(size, out=size)
-        size[at_label] = 1.0
-        if not float((seen.least * np.abs(right)).min()) > FLOAT64.smallest_normal:
-            np.maximum(size, FLOAT64.smallest_normal, out=size)
-        return Sizes(error, size, zero, seen.plane(seen.room.allowed), seen.plane(seen.room.g))
+    def _leave_open(self, seen: Glimpse, got: Stored, right: Floats, zero: Flags | None) -> bool:
+        """Keep the entries that may change the result, unless there are too many to look at one by one.
 
-    def _leave_open(self, seen: Glimpse, of: Sizes) -> bool:
-        """Keep the entries that may change the result, unless there are too many to look at one by one."""
-        at = self._exceeding(seen, of)
-        if len(at[0]) > _FEW * of.error.size:
+        What was got is 0 in the label's column.
+        """
+        limits = Limits.of(self._tally, self._export, self._least, self._plain(seen))
+        near = self._near(seen, limits, got, right * (1.0 - A_HAIR), zero)
+        if near is None:
+            return False
+        at, of = near
+        if len(at[0]):
+            sloped = limits.sloped[at[0]] if self._export.native is None else self._sloped(seen, at)
+            kept, _ = _where(limits.of_entries(at[0], sloped).exceeded(of))
+            kept = kept[at[1][kept] != seen.labels[at[0][kept]]]  # a row may allow no error at all
+            at = at[0][kept], at[1][kept]
+        if len(at[0]) > _FEW * got.size:
             return False
         if len(at[0]):
             a = seen.w[at] * seen.inverse[at[0]]
-            numbers = np.stack([seen.stored(self._export.rows, at), a, seen.depths(at)])
+            numbers = np.array([got[at], a, seen.depths(at)], dtype=np.float64)
             self._open.append((seen.waiting + at[0], at[1], numbers))
         return True
 
-    def _exceeding(self, seen: Glimpse, of: Sizes) -> tuple[Indices, Indices]:
-        """Return where entries are not within the limits, by row and column."""
-        limits = Limits.of(self._tally, self._export, self._least, self._plain(seen))
-        rows, columns = _where(limits.exceeded(of))
-        if self._export.native is None or not 0 < len(rows) <= _SOME * of.error.size:
-            return rows, columns
-        closer = limits.of_entries(rows, self._sloped(seen, (rows, columns)))
-        kept, _ = _where(closer.exceeded(of.at(rows, columns)))
-        return rows[kept], columns[kept]
+    def _near(
+        self, seen: Glimpse, limits: Limits, got: Stored, factor: Floats, zero: Flags | None
+    ) -> tuple[Places, Sizes] | None:
+        """Return the entries near their limits, or None if they are too many."""
+        most = int((_FEW if self._export.native is None else _SOME) * got.size)
+        loops = compiled.loops()
+        if loops is None:
+            of = self._sizes(seen, got, factor, zero)
+            at = _where(limits.exceeded(of))
+            return (at, of.at(*at)) if len(at[0]) <= most else None
+        numbers = limits.of_all(excused=zero is not None)
+        found = loops.beyond(seen.w, got, limits.of_rows(factor), numbers, most)
+        if found is None:
+            return None
+        rows, columns = found
+        some = None if zero is None else zero[rows, columns]
+        return found, Sizes.of(seen.w[rows, columns], got[rows, columns], factor[rows], some)
+
+    def _sizes(self, seen: Glimpse, got: Stored, factor: Floats, zero: Flags | None) -> Sizes:
+        """Return errors and sizes of all entries."""
+        size = np.multiply(seen.w, factor[:, None], out=seen.plane(seen.room.work))
+        error = np.subtract(got, size, out=seen.plane(seen.room.error))
+        np.abs(error, out=error)
+        if factor.min() < 0.0:
+            np.abs(size, out=size)
+        size[seen.rows, seen.labels] = 1.0
+        if not float((seen.least * np.abs(factor)).min()) > FLOAT64.smallest_normal:
+            np.maximum(size, FLOAT64.smallest_normal, out=size)
+        return Sizes(error, size, zero, seen.plane(seen.room.allowed), seen.plane(seen.room.g))
 
     def _plain(self, seen: Glimpse) -> Plain:
         """Return what the rows allow at least."""
@@ -143,7 +163,7 @@ class WatchExport:
         largest = np.maximum(np.where(seen.own < 1.0, likeliest, others), others)
         return Plain(likeliest, sloped, half.least_floor(scale, sloped, largest, native))
 
-    def _sloped(self, seen: Glimpse, at: tuple[Indices, Indices]) -> Floats:
+    def _sloped(self, seen: Glimpse, at: Places) -> Floats:
         """Return what is allowed at least of single entries' |g|, given how deep they lie: (m,)."""
         link = seen.problem.loss.link
         top, log_total = seen.shift[at[0]] / link.temperature, -np.log(seen.inverse[at[0]])
@@ -151,13 +171,13 @@ class WatchExport:
         more = least_native_rates(self._export, link, top, log_total, depth)
         return self._least[ACCEPTED].outside + more
 
-    def _sampled_from(self, seen: Glimpse, got: Floats) -> list[tuple[Indices, Floats, Floats]]:
+    def _sampled_from(self, seen: Glimpse, got: Stored) -> list[tuple[Indices, Floats, Floats]]:
         """Return the rows whose errors are counted in ulps."""
         chosen = self._tally.turns(seen.start, len(got))
         if chosen is None:
             return []
         a = seen.w[chosen] * seen.inverse[chosen, None]
-        return [(seen.waiting + seen.rows[chosen], got[chosen].copy(), a)]
+        return [(seen.waiting + seen.rows[chosen], got[chosen].astype(np.float64), a)]
 
     def settle(self, seen: Seen) -> None:
         """Compare the label's column and what was left open."""
@@ -260,7 +280,7 @@ def _at_label(sums: Sums) -> Floats:
     return own
 
 
-def _where(chosen: Flags | None) -> tuple[Indices, Indices]:
+def _where(chosen: Flags | None) -> Places:
     """Return rows and columns of what is chosen of a plane, if anything is."""
     if chosen is None:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -19,6 +19,7 @@ from gradcheck_cli.engine import Examiner
 from gradcheck_cli.engine import examine as examine_rows
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.linear import linear
+from gradcheck_cli.numeric import compiled
 from gradcheck_cli.outcome import Outcome
 from gradcheck_cli.settings import Settings
 from gradcheck_cli.tensors import open_tensor
@@ -37,6 +38,16 @@ def _strict_arithmetic() -> Any:
     """Make a numeric surprise an error; underflow is none: softmax of a far class is 0 by design."""
     with np.errstate(over="raise", divide="raise", invalid="raise", under="ignore"):
         yield
+
+
+@pytest.fixture(params=["compiled", "numpy"])
+def road(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a test run with the compiled loops, where there are any, and without."""
+    if request.param == "numpy":
+        monkeypatch.setattr(compiled, "loops", lambda: None)
+    elif compiled.loops() is None:
+        pytest.skip("softgrad was installed without a C compiler")
+    return str(request.param)
 
 
 Examine = Callable[..., Outcome]

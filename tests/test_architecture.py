@@ -55,7 +55,10 @@ LAYERS = [
 ]
 """From the bottom up; a module imports only from layers below its own."""
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+HOOK = PACKAGE / "numeric" / "compiled" / "build.py"
+"""What the build runs: it is not in the wheel, and nothing imports it."""
+
+MODULES = sorted(set(PACKAGE.rglob("*.py")) - {HOOK})
 
 
 def _layer(name: str) -> int:
@@ -102,6 +105,8 @@ def test_numeric_imports_numpy_alone(path: Path) -> None:
         "functools",
         "typing",
     }
+    if path.parent.name == "compiled":  # finds its library
+        allowed |= {"ctypes", "os"}
     assert {name.split(".")[0] for name in _imports(path)} <= allowed
 
 

@@ -16,7 +16,7 @@ from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Entry, Finding, Tally
 from gradcheck_cli.grades import ARITHMETIC
 from gradcheck_cli.limits import Limits, Plain, Sizes
-from gradcheck_cli.numeric import accuracy
+from gradcheck_cli.numeric import accuracy, compiled, difference
 from gradcheck_cli.numeric.cross_entropy import Loss
 from gradcheck_cli.numeric.models import Model
 from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT32, Precision
@@ -69,6 +69,7 @@ class Case:
         return ways[int(rng.integers(0, len(ways)))]
 
 
+@pytest.mark.usefixtures("road")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("number", range(100))
 def test_the_same_is_found_as_by_a_close_look(
@@ -104,47 +105,79 @@ def _plain(check: Check) -> Check:
     return replace(check, worst=worst)
 
 
+class Fault:
+    """Makes the finite difference of entry [17, 3] of 60 x 40 wrong by a factor, however it is worked out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+        self._factor = factor
+        self._weights: list[float] = []
+        right, looped = difference._log_ratio, compiled.Loops.quotients
+
+        def log_ratio(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
+            right(w, move, out, inverse)
+            self._note(w, inverse)
+            out[np.isin(w, self._weights)] *= factor
+
+        def quotients(loops: Any, w: Array, inverse: Array, step: Any, gaps: int) -> Array:
+            self._note(w, inverse[:, None])
+            found = looped(loops, w, inverse, step, gaps)
+            rows, columns = np.nonzero(np.isin(w, self._weights))
+            exactly = step.width * inverse[rows]
+            found[2, rows] = exactly * factor
+            off = found[2, rows] - exactly
+            found[3, rows] = np.maximum(found[3, rows], off * w[rows, columns])
+            return found
+
+        monkeypatch.setattr(difference, "_log_ratio", log_ratio)
+        monkeypatch.setattr(compiled.Loops, "quotients", quotients)
+        monkeypatch.setattr(glance, "_FIRST", 1)
+
+    def _note(self, w: Array, inverse: Any) -> None:
+        """Remember the entry's w, and its a: in other calls it stands alone, or among others."""
+        if w.shape == (60, 40):
+            self._weights += [w[17, 3], w[17, 3] * np.broadcast_to(inverse, (60, 1))[17, 0]]
+
+
+@pytest.mark.usefixtures("road")
 def test_a_difference_that_is_off_in_one_entry_is_found(
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gradcheck_cli.numeric import difference  # noqa: PLC0415 - patched here
-
-    monkeypatch.setattr(glance, "_FIRST", 1)
-    right, seen = difference._log_ratio, []
-
-    def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
-        right(w, move, out, inverse)
-        seen.extend([w[17, 3], w[17, 3] * inverse[17, 0]] if w.shape == (60, 40) else [])
-        out[np.isin(w, seen)] *= 1 + 1e-13
-
-    monkeypatch.setattr(difference, "_log_ratio", broken)
+    Fault(monkeypatch, 1 + 1e-13)
     rng = np.random.default_rng(5)
     outcome = examine(rng.normal(size=(60, 40)), np.full(60, 39), {"seed": 1})
     found = named(outcome, "difference")
     assert (found.failing, found.worst[0].index) == (1, (17, 3))
 
 
+@pytest.mark.usefixtures("road")
 def test_the_largest_error_of_a_difference_is_recorded(
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error within the ruler's own leaves no row in doubt; the largest is found where w is large."""
-    from gradcheck_cli.numeric import difference  # noqa: PLC0415 - patched here
-
-    monkeypatch.setattr(glance, "_FIRST", 1)
-    right = difference._log_ratio
-
-    def broken(w: Array, move: Any, out: Array, inverse: Any = 1.0) -> None:
-        right(w, move, out, inverse)
-        if w.shape == (60, 40):
-            out[17, 3] *= 1 + 1.2e-15
-
-    monkeypatch.setattr(difference, "_log_ratio", broken)
+    Fault(monkeypatch, 1 + 1.2e-15)
     logits = np.random.default_rng(5).normal(size=(60, 40))
-    logits[17, 3] = 9.0
+    logits[17, 3], logits[17, 5] = 9.0, 9.1
     found = named(examine(logits, np.full(60, 39), {"seed": 1}), "difference")
     assert (found.failing, found.worst[0].index) == (0, (17, 3))
     assert found.max_abs_error == pytest.approx(found.worst[0].abs_error)
-    assert found.max_abs_error > 1e-17
+    assert found.max_abs_error > 7e-18
+
+
+@pytest.mark.usefixtures("road")
+def test_a_row_that_allows_no_error_is_not_judged_at_its_label_by_what_is_left_open(examine: Examine) -> None:
+    """A row whose scale was a million million times the others' left its label open, and failed there."""
+    rng = np.random.default_rng(0)
+    rows, classes = 600, 1000
+    z, labels, upstream = (
+        rng.normal(size=(rows, classes)),
+        rng.integers(0, classes, rows),
+        np.full(rows, 1e-12),
+    )
+    upstream[500] = 1.0
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    grad = (e / e.sum(axis=1, keepdims=True) - np.eye(classes)[labels]) * upstream[:, None]
+    outcome = examine(z, labels, {"reduction": "none"}, grad=grad.astype(np.float32), upstream=upstream)
+    assert named(outcome, "grad").failing == 0
 
 
 def test_a_single_entry_that_only_16_bit_arithmetic_explains_is_found(

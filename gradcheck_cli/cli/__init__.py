@@ -128,12 +128,35 @@ def help_on(ctx: click.Context, command: str | None) -> int:
     return 0
 
 
+def _tell_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - of click
+    """Print the version, and whether the loops were compiled."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version  # noqa: PLC0415 - start-up
+
+    from gradcheck_cli.cli.console import put  # noqa: PLC0415
+    from gradcheck_cli.numeric.compiled import loops  # noqa: PLC0415
+
+    put(
+        f"softgrad {version('softgrad')} ({'NumPy alone' if loops() is None else 'compiled loops'})\n",
+        for_people=False,
+    )
+    ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EPILOG,
 )
-@click.version_option(package_name="softgrad", message="softgrad %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_tell_version,
+    help="Show the version, whether with compiled loops, and exit.",
+)
 @click.pass_context
 def softgrad(ctx: click.Context) -> None:
     """Tell whether an exported softmax / cross-entropy gradient is right."""

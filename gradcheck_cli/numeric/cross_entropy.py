@@ -251,8 +251,9 @@ def plain_loss(z: Floats, q: Floats, loss: Loss) -> Floats:
     """
     v = loss.link.apply(z)
     m = v.max(axis=-1, keepdims=True)
-    d = np.maximum(v - m, -1e300)
+    d = np.subtract(v, m, out=v)
+    np.maximum(d, -1e300, out=d)
     log_total = np.log(np.exp(d).sum(axis=-1))
-    entropy = q.sum(axis=-1) * log_total - np.sum(q * d, axis=-1)
+    entropy = q.sum(axis=-1) * log_total - np.multiply(q, d, out=d).sum(axis=-1)
     total: Floats = entropy + loss.z_loss * (m[..., 0] + log_total) ** 2
     return total

@@ -13,10 +13,10 @@ import math
 
 import numpy as np
 
-from gradcheck_cli.numeric import methods
+from gradcheck_cli.numeric import compiled, methods
 from gradcheck_cli.numeric.cross_entropy import Loss, Point, plain_loss, subtract_targets
 from gradcheck_cli.numeric.precision import Floats
-from gradcheck_cli.numeric.softmax import Link, Planes
+from gradcheck_cli.numeric.softmax import Indices, Link, Planes, row_sum
 from gradcheck_cli.records import dataclass
 
 STEP = 2.0**-26
@@ -78,14 +78,51 @@ def central(at: Point, planes: Planes, out: Floats, work: Floats) -> Floats:
     return out
 
 
-def log_ratios(w: Floats, inverse: Floats, out: Floats) -> Floats:
-    """Return log1p(a E+) - log1p(a E-) of a = w inverse: (n, K), (n,) to (n, K), in `out`.
+@dataclass(frozen=True, eq=False)
+class Quotients:
+    """What the log ratios of n rows show, and their quotients over w: (n,) each."""
 
-    It is 2h times the central difference over s Q, without softcap, z-loss and targets outside the pivot
-    column; that column is not treated apart.
+    sums: Floats  # of the log ratios
+    lowest: Floats  # NaN where some w_j is 0 but for the class that is left out, or is NaN
+    highest: Floats
+    exact: Floats  # 2h / S, what the quotients are without rounding and truncation
+    farthest: Floats  # no less than what any quotient is off, times w_j
+    surely: Floats  # what some quotient is off, times w_j, but for rounding; 0 where that is not known
+
+    @property
+    def off(self) -> Floats:
+        """Return how far the quotients of each row lie from the exact one at most, relatively: (n,)."""
+        off: Floats = np.maximum(self.highest - self.exact, self.exact - self.lowest)
+        off /= self.exact
+        return off
+
+    @property
+    def single(self) -> Floats:
+        """Return the quotients of rows of one class: (n,)."""
+        return np.where(self.highest > self.exact, self.highest, self.lowest)
+
+
+def quotients(w: Floats, inverse: Floats, left_out: Indices | None, work: Floats) -> Quotients:
+    """Return what the log ratios log1p(a E+) - log1p(a E-) of a = w inverse show: (n, K), (n,).
+
+    They are 2h times the central difference over s Q, without softcap, z-loss and targets outside the pivot
+    column. The class that is left out of each row has w = 0.
     """
-    _log_ratio(w, Moves(STEP, -STEP, STEP), out, inverse[:, None])
-    return out
+    exact = inverse * (2.0 * STEP)
+    loops = compiled.loops()
+    if loops is not None:
+        down = math.expm1(-STEP)
+        step = compiled.Step(math.expm1(STEP) - down, down, 2.0 * STEP)
+        sums, lowest, highest, farthest = loops.quotients(w, inverse, step, 0 if left_out is None else 1)
+        return Quotients(sums, lowest, highest, exact, farthest, surely=farthest)
+    _log_ratio(w, Moves(STEP, -STEP, STEP), work, inverse[:, None])
+    sums = row_sum(work)
+    np.divide(work, w, out=work)
+    if left_out is not None:
+        work[np.arange(len(w)), left_out] = exact
+    lowest, highest = np.minimum.reduce(work, axis=1), np.maximum.reduce(work, axis=1)
+    farthest = np.maximum(highest - exact, exact - lowest)
+    return Quotients(sums, lowest, highest, exact, farthest, surely=np.zeros_like(farthest))
 
 
 def central_at_pivot(at: Point, slope: Floats | None) -> Floats:

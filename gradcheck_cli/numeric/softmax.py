@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gradcheck_cli.numeric import compiled
+from gradcheck_cli.numeric.compiled import Stored
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
@@ -129,22 +131,26 @@ def shift(z: Floats, link: Link, work: Floats | None) -> tuple[Extent, Floats | 
     if link.softcap is not None:
         _refuse_undefined(z.max(axis=1), z.min(axis=1))
         slope = _cap(z, link.softcap, link.temperature, work)
-    m, lowest = descend(z, link)
+    m, lowest = descend(z, link, z)
     top, reach = extent(m, lowest, link)
     if np.isneginf(lowest).any():
         np.maximum(z, DEEPEST, out=z)
     return (top, reach), slope
 
 
-def descend(z: Floats, link: Link) -> Extent:
-    """Turn z, already capped, into d in place; return the maxima and minima of z: (n,), (n,).
+def descend(z: Stored, link: Link, d: Floats) -> Extent:
+    """Write d of z, already capped, to a plane, which may be z; return maxima and minima of z: (n,), (n,).
 
     Masked classes are left at -inf. Rows that :func:`extent` refuses become NaN.
     """
-    m, lowest = z.max(axis=1), z.min(axis=1)
-    z -= m[:, None]
+    loops = compiled.loops()
+    if loops is not None and z.flags.c_contiguous and d.flags.c_contiguous:
+        m, lowest = loops.descend(z, link.temperature, d)
+        return m, lowest
+    m, lowest = z.max(axis=1).astype(np.float64), z.min(axis=1).astype(np.float64)
+    np.subtract(z, m[:, None], out=d)
     if link.temperature != 1.0:
-        z /= link.temperature
+        d /= link.temperature
     return m, lowest
 
 

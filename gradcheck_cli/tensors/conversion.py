@@ -47,6 +47,11 @@ def convert(stored: Array, out: Array, dtype: str) -> Fault | None:
     return None
 
 
+def is_single(dtype: str, stored: np.dtype[Any]) -> bool:
+    """Tell whether :func:`decoded` makes float32 numbers of what is stored."""
+    return stored == np.float32 or dtype == "bfloat16"
+
+
 @cache
 def half_values() -> Array:
     """Return the float16 number of each pattern of bits; NumPy takes ten times as long for subnormals."""

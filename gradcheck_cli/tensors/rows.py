@@ -72,6 +72,23 @@ class Rows:
                 row = start + where.start + int(place[0])
                 self._refuse(row, int(place[1]) if len(place) > 1 else None, fault.reason)
 
+    def read_floats(self, start: int, stop: int, out: Array) -> Array:
+        """Return rows in float32, where the file has them in that format or in bfloat16, or fill ``out``.
+
+        What is returned is this thread's, until the next call of any method.
+        """
+        if (
+            self.axis is None
+            or not self._is_plain
+            or not conversion.is_single(self.tensor.dtype, self.tensor.stored)
+        ):
+            self.read(start, stop, out)
+            return out
+        self._check_range(start, stop, out.shape)
+        part = _scratch((stop - start, self.classes), self.tensor.stored)
+        self.tensor.read_into(part, start * self.classes)
+        return conversion.decoded(part, self.tensor.dtype)
+
     def read_stored(self, start: int, stop: int) -> Array:
         """Return rows as they are stored, in native byte order: (n, classes), or (n,) where axis is None.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -252,3 +253,10 @@ def test_allclose_is_content_with_the_wrong_sample() -> None:
     right = np.load(SAMPLES / "grad.npy").astype(np.float64)
     bits = np.load(SAMPLES / "wrong_grad.npy").view(np.uint16).astype(np.uint32) << 16
     assert np.abs(bits.view(np.float32) - right).max() < 1e-5
+
+
+@pytest.mark.parametrize(("wanted", "told"), [("1", r"compiled loops|NumPy alone"), ("0", "NumPy alone")])
+def test_the_version_tells_whether_the_loops_are_compiled(softgrad: Run, wanted: str, told: str) -> None:
+    done = softgrad("--version", env=os.environ | {"SOFTGRAD_COMPILED": wanted})
+    assert re.fullmatch(rf"softgrad \d+\.\d+\.\d+ \(({told})\)\n", done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")

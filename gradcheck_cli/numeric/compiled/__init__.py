@@ -1,0 +1,138 @@
+"""Loops in C, where there was a compiler when softgrad was installed; elsewhere NumPy does without them.
+
+Each stands for several passes of NumPy over a plane that only passes on what it finds in every row. The
+passes remain, and say what is right.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcheck_cli.numeric.precision import Floats
+
+Stored = NDArray[np.float32] | NDArray[np.float64]
+"""Numbers as they are in the file, where that is a format of the processor's."""
+
+Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows and columns of entries."""
+
+LIBRARY = os.path.join(os.path.dirname(__file__), "loops.so")
+VARIABLE = "SOFTGRAD_COMPILED"
+"""Variable of the environment that makes softgrad do without the loops, if it is 0."""
+
+
+class Step(ctypes.Structure):
+    """A step of a logit: expm1(h) - expm1(-h), expm1(-h) and 2h."""
+
+    _fields_ = tuple((name, ctypes.c_double) for name in ("span", "down", "width"))
+
+
+class Limits(ctypes.Structure):
+    """What `loops.c` holds all entries to; an infinite excuse takes zeros out of the relative limit."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_double) for name in ("spacings", "margin", "unit", "least_normal", "excuse")
+    )
+
+
+_ARRAY, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_double
+
+
+class Loops:
+    """The functions of the library, on planes of float64, rows of few classes column by column."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        """Declare the functions; AttributeError where one is missing."""
+
+        def function(name: str, result: Any, *takes: Any) -> Any:
+            found = getattr(library, f"softgrad_{name}")
+            found.restype, found.argtypes = result, takes
+            return found
+
+        rows, columns, stored = (_SIZE, _SIZE), (_SIZE, _SIZE, _SIZE), (_ARRAY, ctypes.c_int)
+        quotients, beyond = (_ARRAY, Step, _NUMBER, _ARRAY), (_ARRAY, Limits, _SIZE, _ARRAY)
+        self.source: int = function("source", ctypes.c_uint32)()
+        self._descend = function("descend", None, *stored, *rows, _NUMBER, _ARRAY, _ARRAY)
+        self._quotients = (
+            function("quotients", None, _ARRAY, *rows, *quotients),
+            function("quotients_by_columns", None, _ARRAY, *columns, *quotients),
+        )
+        self._beyond = (
+            function("beyond", _SIZE, _ARRAY, *stored, *rows, *beyond),
+            function("beyond_by_columns", _SIZE, _ARRAY, _ARRAY, *columns, *beyond),
+        )
+
+    def descend(self, z: Stored, temperature: float, d: Floats) -> Floats:
+        """Write (z - m) / T to d, which may be z; return m and the minima of z: (n, K) to (2, n).
+
+        Both are NaN where there is one in the row.
+        """
+        if not (z.flags.c_contiguous and d.flags.c_contiguous and z.shape == d.shape):
+            raise ValueError("z and d do not lie alike")
+        extremes = np.empty((2, len(z)))
+        self._descend(_address(z), _is_single(z), *z.shape, temperature, _address(d), _address(extremes))
+        return extremes
+
+    def quotients(self, w: Floats, inverse: Floats, step: Step, gaps: int) -> Floats:
+        """Return sum, lowest, highest and farthest of each row's log ratios over w: (n, K), (n,) to (4, n).
+
+        Farthest is from 2h times the inverse, times w. The last three are NaN where more than `gaps`
+        entries of the row have w = 0.
+        """
+        found, inverse = np.empty((4, len(w))), np.ascontiguousarray(inverse)
+        by_columns, extent = _extent(w)
+        self._quotients[by_columns](_address(w), *extent, _address(inverse), step, gaps, _address(found))
+        return found
+
+    def beyond(self, w: Floats, got: Stored, given: Floats, limits: Limits, most: int) -> Places | None:
+        """Return rows and columns of the entries that exceed a limit: (n, K), (n, K), (5, n) to (m,), (m,).
+
+        None if there are more of them than are asked for at most. Given of each row: what times w is right,
+        and limits of the error, of error / size, and of error / (sloped size + half a spacing + floor) the
+        slope and the floor.
+        """
+        by_columns, extent = _extent(w)
+        if (by_columns, extent) != _extent(got) or given.shape != (5, len(w)) or not given.flags.c_contiguous:
+            raise ValueError("the planes and what is given of their rows do not lie alike")
+        places = np.empty((most, 2), np.int64)
+        planes = (_address(w), _address(got), *(() if by_columns else (_is_single(got),)), *extent)
+        count = self._beyond[by_columns](*planes, _address(given), limits, most, _address(places))
+        return None if count > most else (places[:count, 0], places[:count, 1])
+
+
+def _is_single(plane: Stored) -> bool:
+    """Tell whether a plane is of float32; else it must be of float64."""
+    if plane.dtype not in (np.float32, np.float64):
+        raise ValueError(f"the loops know nothing of {plane.dtype}")
+    return plane.dtype == np.float32
+
+
+def _address(array: Stored | NDArray[np.int64]) -> int:
+    return array.ctypes.data
+
+
+def _extent(plane: Stored) -> tuple[bool, tuple[int, ...]]:
+    """Return whether a plane lies column by column, as those of few classes do, and its extent."""
+    n, classes = plane.shape
+    if n == 0 or plane.strides[0] == plane.itemsize == 8:
+        return True, (plane.strides[1] // plane.itemsize, n, classes)
+    if not plane.flags.c_contiguous:
+        raise ValueError("neither the rows nor the columns lie in one piece")
+    return False, (n, classes)
+
+
+@cache
+def loops() -> Loops | None:
+    """Return the compiled loops, or None where there are none or they are not wanted."""
+    if os.environ.get(VARIABLE) == "0":
+        return None
+    try:
+        return Loops(ctypes.CDLL(LIBRARY))
+    except (OSError, AttributeError):  # none was made, or for another machine, or of older sources
+        return None

@@ -1,0 +1,326 @@
+/* The two loops that NumPy needs a dozen passes for. Python has the counterpart of each, which defines it.
+
+   A plane is n rows of k classes: C-contiguous, or column by column, `stride` doubles apart. No product is
+   fused with a sum (-ffp-contract=off) and sums are formed in one order, so the results are the same bits
+   whatever registers the loops are compiled for. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef EVERY_PROCESSOR /* a copy for each kind; the right one is taken when the library is loaded */
+#define LOOPS __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define LOOPS
+#endif
+
+#define INLINE static inline __attribute__((always_inline)) /* or it is compiled for the plainest kind */
+#define CHUNK 128 /* entries that are looked at together; a power of two */
+
+/* The sources that the library was made from: a test compares them with this file. */
+uint32_t softgrad_source(void)
+{
+    return SOURCE;
+}
+
+INLINE double lesser(double x, double y)
+{
+    return x < y ? x : y;
+}
+
+INLINE double greater(double x, double y)
+{
+    return x > y ? x : y;
+}
+
+INLINE double entry(const void *plane, size_t place, int single)
+{
+    return single ? (double)((const float *)plane)[place] : ((const double *)plane)[place];
+}
+
+struct extremes {
+    double most, least;
+};
+
+/* Of some numbers; not numbers themselves where one is none. */
+INLINE struct extremes of_doubles(const double *z, size_t k)
+{
+    double most = -INFINITY, least = INFINITY, strange = 0.0;
+#pragma omp simd reduction(max : most) reduction(min : least) reduction(+ : strange)
+    for (size_t j = 0; j < k; j++) {
+        most = z[j] > most ? z[j] : most;
+        least = z[j] < least ? z[j] : least;
+        strange += z[j] == z[j] ? 0.0 : 1.0;
+    }
+    return strange > 0.0 ? (struct extremes){NAN, NAN} : (struct extremes){most, least};
+}
+
+INLINE struct extremes of_floats(const float *z, size_t k)
+{
+    float most = -INFINITY, least = INFINITY;
+    int strange = 0;
+#pragma omp simd reduction(max : most) reduction(min : least) reduction(| : strange)
+    for (size_t j = 0; j < k; j++) {
+        most = z[j] > most ? z[j] : most;
+        least = z[j] < least ? z[j] : least;
+        strange |= z[j] != z[j];
+    }
+    return strange ? (struct extremes){NAN, NAN} : (struct extremes){most, least};
+}
+
+/* Of each row of z: d = (z - m) / temperature, which may be written to z itself, the maximum m, and then,
+   for all rows, the minima. */
+LOOPS void softgrad_descend(const void *z, int single, size_t n, size_t k, double temperature, double *d,
+                            double *found)
+{
+    for (size_t i = 0; i < n; i++, d += k) {
+        const float *x = (const float *)z + i * k;
+        const double *y = (const double *)z + i * k;
+        struct extremes of = single ? of_floats(x, k) : of_doubles(y, k);
+        if (single) {
+#pragma omp simd
+            for (size_t j = 0; j < k; j++)
+                d[j] = x[j] - of.most;
+        } else {
+#pragma omp simd
+            for (size_t j = 0; j < k; j++)
+                d[j] = y[j] - of.most;
+        }
+        if (temperature != 1.0) {
+#pragma omp simd
+            for (size_t j = 0; j < k; j++)
+                d[j] /= temperature;
+        }
+        found[i] = of.most;
+        found[n + i] = of.least;
+    }
+}
+
+/* log(1 + t) for |t| <= 2^-9: six terms of its series, the seventh is below 2^-56 of it. The bracket
+   differs from 1 by less than 2^-9, so that rounding costs two units (u = 2^-53) and next to nothing. */
+INLINE double log1p_near_zero(double t)
+{
+    double t2 = t * t;
+    double tail = (1.0 / 2 - t * (1.0 / 3)) + t2 * ((1.0 / 4 - t * (1.0 / 5)) + t2 * (1.0 / 6));
+    return t * (1.0 - t * tail);
+}
+
+INLINE double log_ratio(double w, double slope, double curve)
+{
+    return log1p_near_zero((w * curve + slope) * w);
+}
+
+/* The sum of CHUNK numbers, seven roundings deep; they are overwritten. */
+INLINE double tree_sum(double *x)
+{
+    for (size_t half = CHUNK / 2; half > 0; half /= 2)
+        for (size_t i = 0; i < half; i++)
+            x[i] += x[i + half];
+    return x[0];
+}
+
+struct sum {
+    double rounded, lost;
+};
+
+/* Adds x, keeping what rounding loses (Knuth's TwoSum). */
+INLINE void add(struct sum *to, double x)
+{
+    double total = to->rounded + x, of_x = total - to->rounded;
+    to->lost += (to->rounded - (total - of_x)) + (x - of_x);
+    to->rounded = total;
+}
+
+struct step { /* of a logit: E+ - E- and E-, expm1 of the steps up and down, and what lies between these */
+    double span, down, width;
+};
+
+/* Of each row, n one after the other: the sum of the log ratios, the lowest and the highest of them over w,
+   and the farthest that one of these lies from width times inverse, times w. The last three are not numbers
+   where one is none in the row, or where more than `gaps` entries have w = 0. */
+struct quotients {
+    double *sum, *lowest, *highest, *farthest;
+};
+
+INLINE struct quotients of_rows(double *found, size_t n)
+{
+    return (struct quotients){found, found + n, found + 2 * n, found + 3 * n};
+}
+
+INLINE void keep(struct quotients of, size_t i, double none, double gaps)
+{
+    if (!(none <= gaps) || of.sum[i] != of.sum[i])
+        of.lowest[i] = of.highest[i] = of.farthest[i] = NAN;
+}
+
+LOOPS void softgrad_quotients(const double *w, size_t n, size_t k, const double *inverse, struct step by,
+                              double gaps, double *found)
+{
+    struct quotients of = of_rows(found, n);
+    double ratios[CHUNK];
+    for (size_t i = 0; i < n; i++) {
+        double slope = by.span * inverse[i], curve = -slope * by.down * inverse[i];
+        double middle = by.width * inverse[i], lowest = middle, highest = middle, farthest = 0.0, none = 0.0;
+        struct sum sum = {0.0, 0.0};
+        for (size_t from = 0; from < k; from += CHUNK) {
+            size_t size = k - from < CHUNK ? k - from : CHUNK;
+            if (size < CHUNK)
+                memset(ratios, 0, sizeof ratios);
+#pragma omp simd reduction(min : lowest) reduction(max : highest, farthest) reduction(+ : none)
+            for (size_t j = 0; j < size; j++) {
+                double ratio = log_ratio(w[j], slope, curve), q = ratio / w[j], off = fabs(q - middle) * w[j];
+                ratios[j] = ratio;
+                lowest = q < lowest ? q : lowest;
+                highest = q > highest ? q : highest;
+                farthest = off > farthest ? off : farthest;
+                none += w[j] == 0.0 ? 1.0 : 0.0;
+            }
+            add(&sum, tree_sum(ratios));
+            w += size;
+        }
+        of.sum[i] = sum.rounded + sum.lost;
+        of.lowest[i] = lowest;
+        of.highest[i] = highest;
+        of.farthest[i] = farthest;
+        keep(of, i, none, gaps);
+    }
+}
+
+/* The same of columns, which are `stride` apart. */
+LOOPS void softgrad_quotients_by_columns(const double *w, size_t stride, size_t n, size_t k,
+                                         const double *inverse, struct step by, double gaps, double *found)
+{
+    struct quotients of = of_rows(found, n);
+    double slope[CHUNK], curve[CHUNK], middle[CHUNK], none[CHUNK];
+    for (size_t from = 0; from < n; from += CHUNK) {
+        size_t size = n - from < CHUNK ? n - from : CHUNK;
+        double *sum = of.sum + from, *lowest = of.lowest + from, *highest = of.highest + from;
+        double *farthest = of.farthest + from;
+        for (size_t i = 0; i < size; i++) {
+            slope[i] = by.span * inverse[from + i];
+            curve[i] = -slope[i] * by.down * inverse[from + i];
+            lowest[i] = highest[i] = middle[i] = by.width * inverse[from + i];
+            sum[i] = farthest[i] = none[i] = 0.0;
+        }
+        for (size_t j = 0; j < k; j++) {
+            const double *x = w + j * stride + from;
+#pragma omp simd
+            for (size_t i = 0; i < size; i++) {
+                double ratio = log_ratio(x[i], slope[i], curve[i]), q = ratio / x[i];
+                double off = fabs(q - middle[i]) * x[i];
+                sum[i] += ratio;
+                lowest[i] = q < lowest[i] ? q : lowest[i];
+                highest[i] = q > highest[i] ? q : highest[i];
+                farthest[i] = off > farthest[i] ? off : farthest[i];
+                none[i] += x[i] == 0.0 ? 1.0 : 0.0;
+            }
+        }
+        for (size_t i = 0; i < size; i++)
+            keep(of, from + i, none[i], gaps);
+    }
+}
+
+INLINE double power_below(double x) /* of a normal number > 0 */
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= 0x7ff0000000000000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* With s = |w factor| or the least normal number, P the power of two below s or the least normal number of
+   the format, u its unit: limits of error / u P and of error / (sloped s + u P + floor), and, where zeros
+   are excused, infinity. */
+struct limits {
+    double spacings, margin, unit, least_normal, excuse;
+};
+
+/* Of each row, n one after the other: what times w is right, and limits of the error, of error / s, and for
+   `limits`. All of them are numbers, or infinite. */
+struct rows {
+    const double *factor, *absolute, *relative, *sloped, *floor;
+};
+
+INLINE struct rows rows_of(const double *given, size_t n)
+{
+    return (struct rows){given, given + n, given + 2 * n, given + 3 * n, given + 4 * n};
+}
+
+/* A limit, as a product: where that is subnormal it may have been rounded up by half of the least number. */
+INLINE double rounded_down(double product)
+{
+    return greater(product - 0x1p-1074, lesser(product, 0.0));
+}
+
+/* 1 where an entry exceeds one of its limits or is not a number, else 0. */
+INLINE double exceeds(double w, double got, struct rows of, size_t i, struct limits in)
+{
+    double right = w * of.factor[i], error = fabs(got - right), size = greater(fabs(right), 0x1p-1022);
+    double spacing = greater(power_below(size), in.least_normal) * in.unit;
+    double relative = rounded_down(of.relative[i] * size), by_spacing = rounded_down(in.spacings * spacing);
+    double by_margin = in.margin * (size * of.sloped[i] + spacing + of.floor[i]);
+    relative = got == 0.0 && in.excuse > relative ? in.excuse : relative;
+    double limit = lesser(lesser(of.absolute[i], relative), lesser(by_spacing, by_margin));
+    return error <= limit ? 0.0 : 1.0;
+}
+
+struct places {
+    int64_t *pairs;
+    size_t room;
+};
+
+INLINE size_t note(struct places to, size_t found, size_t row, size_t column)
+{
+    if (found < to.room) {
+        to.pairs[2 * found] = (int64_t)row;
+        to.pairs[2 * found + 1] = (int64_t)column;
+    }
+    return found + 1;
+}
+
+/* Looks at `size` entries that have their right numbers in w, and at their limits: those of row i for all,
+   or by columns of a row each from i on. */
+INLINE size_t look(const double *w, const void *got, size_t size, struct rows of, size_t i, size_t j,
+                   int by_columns, int single, struct limits in, struct places to, size_t found)
+{
+    for (size_t from = 0; from < size; from += CHUNK) {
+        size_t until = size - from < CHUNK ? size : from + CHUNK;
+        double some = 0.0;
+#pragma omp simd reduction(+ : some)
+        for (size_t at = from; at < until; at++)
+            some += exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in);
+        for (size_t at = from; some > 0.0 && at < until; at++)
+            if (exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in) > 0.0)
+                found = by_columns ? note(to, found, at, j) : note(to, found, i, at);
+    }
+    return found;
+}
+
+/* Where entries exceed a limit: row and column of the first `room` of them. Returns how many there are. */
+LOOPS size_t softgrad_beyond(const double *w, const void *got, int single, size_t n, size_t k,
+                             const double *given, struct limits in, size_t room, int64_t *places)
+{
+    struct rows of = rows_of(given, n);
+    struct places to = {places, room};
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++, w += k)
+        if (single)
+            found = look(w, (const float *)got + i * k, k, of, i, 0, 0, 1, in, to, found);
+        else
+            found = look(w, (const double *)got + i * k, k, of, i, 0, 0, 0, in, to, found);
+    return found;
+}
+
+/* The same of columns, which are `stride` apart in both planes; the places are those of one column first. */
+LOOPS size_t softgrad_beyond_by_columns(const double *w, const double *got, size_t stride, size_t n, size_t k,
+                                        const double *given, struct limits in, size_t room, int64_t *places)
+{
+    struct rows of = rows_of(given, n);
+    struct places to = {places, room};
+    size_t found = 0;
+    for (size_t j = 0; j < k; j++, w += stride, got += stride)
+        found = look(w, got, n, of, 0, j, 1, 0, in, to, found);
+    return found;
+}
