@@ -179,8 +179,8 @@ class Glance:
         found[2] = w[rows, labels]
         found[3], found[4] = exponentials_beside(w, labels, w)
         inverse = 1.0 / (found[3] + found[4])
-        seen = difference.quotients(w, inverse, labels, room.got[:n])
-        piece.ratio_sums[part] = seen.sums
+        quotients = difference.quotients(w, inverse, labels, room.got[:n])
+        piece.ratio_sums[part] = quotients.sums
         return Glimpse(
             start=start,
             waiting=self._waiting + part.start,
@@ -191,7 +191,7 @@ class Glance:
             labels=labels,
             rows=rows,
             coefficient=coming.coefficient[part],
-            quotients=seen,
+            quotients=quotients,
             shift=found[0],
             lowest=found[1],
             problem=self.problem,

@@ -67,7 +67,8 @@ class WatchDifference:
             return
         sought = max(on_record, A_HAIR_LESS * float((over * seen.quotients.surely)[larger].max()))
         least = np.maximum(sought / (factor * off)[larger], FLOAT64.smallest_subnormal)
-        rows, columns = places(seen.w[larger] >= least[:, None])
+        among = seen.w if larger.size == len(off) else seen.w[larger]
+        rows, columns = places(among >= least[:, None])
         rows = larger[rows]
         w = seen.w[rows, columns]
         errors = _singly(w, seen.inverse[rows]).off * w

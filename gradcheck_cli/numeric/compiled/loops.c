@@ -1,4 +1,5 @@
-/* The two loops that NumPy needs a dozen passes for. Python has the counterpart of each, which defines it.
+/* The loops that NumPy needs several passes for, or a dozen. Python has the counterpart of each, which
+   defines it.
 
    A plane is n rows of k classes: C-contiguous, or column by column, `stride` doubles apart. No product is
    fused with a sum (-ffp-contract=off) and sums are formed in one order, so the results are the same bits
@@ -248,21 +249,18 @@ INLINE struct rows rows_of(const double *given, size_t n)
     return (struct rows){given, given + n, given + 2 * n, given + 3 * n, given + 4 * n};
 }
 
-/* A limit, as a product: where that is subnormal it may have been rounded up by half of the least number. */
-INLINE double rounded_down(double product)
-{
-    return greater(product - 0x1p-1074, lesser(product, 0.0));
-}
-
-/* 1 where an entry exceeds one of its limits or is not a number, else 0. */
-INLINE double exceeds(double w, double got, struct rows of, size_t i, struct limits in)
+/* 1 where an entry exceeds one of its limits or is not a number, else 0. Zeros are excused, and the margin
+   is a limit, of 16-bit formats alone. Far down, where a product may be subnormal, nothing is allowed. */
+INLINE double exceeds(double w, double got, struct rows of, size_t i, struct limits in, int half)
 {
     double right = w * of.factor[i], error = fabs(got - right), size = greater(fabs(right), 0x1p-1022);
-    double spacing = greater(power_below(size), in.least_normal) * in.unit;
-    double relative = rounded_down(of.relative[i] * size), by_spacing = rounded_down(in.spacings * spacing);
-    double by_margin = in.margin * (size * of.sloped[i] + spacing + of.floor[i]);
-    relative = got == 0.0 && in.excuse > relative ? in.excuse : relative;
-    double limit = lesser(lesser(of.absolute[i], relative), lesser(by_spacing, by_margin));
+    double spacing = greater(power_below(size), in.least_normal) * in.unit, limit = of.relative[i] * size;
+    if (half)
+        limit = greater(limit, got == 0.0 ? in.excuse : -INFINITY);
+    limit = lesser(lesser(of.absolute[i], limit), in.spacings * spacing);
+    if (half)
+        limit = lesser(limit, in.margin * (size * of.sloped[i] + spacing + of.floor[i]));
+    limit = lesser(limit, size < 0x1p-900 ? 0.0 : INFINITY);
     return error <= limit ? 0.0 : 1.0;
 }
 
@@ -280,19 +278,18 @@ INLINE size_t note(struct places to, size_t found, size_t row, size_t column)
     return found + 1;
 }
 
-/* Looks at `size` entries that have their right numbers in w, and at their limits: those of row i for all,
-   or by columns of a row each from i on. */
-INLINE size_t look(const double *w, const void *got, size_t size, struct rows of, size_t i, size_t j,
-                   int by_columns, int single, struct limits in, struct places to, size_t found)
+/* Notes which of some entries exceed their limits: those of row i for all, or, in column j, of a row each. */
+INLINE size_t search(const double *w, const void *got, size_t size, struct rows of, size_t i, size_t j,
+                     int by_columns, int single, struct limits in, int half, struct places to, size_t found)
 {
     for (size_t from = 0; from < size; from += CHUNK) {
         size_t until = size - from < CHUNK ? size : from + CHUNK;
         double some = 0.0;
 #pragma omp simd reduction(+ : some)
         for (size_t at = from; at < until; at++)
-            some += exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in);
+            some += exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in, half);
         for (size_t at = from; some > 0.0 && at < until; at++)
-            if (exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in) > 0.0)
+            if (exceeds(w[at], entry(got, at, single), of, by_columns ? at : i, in, half) > 0.0)
                 found = by_columns ? note(to, found, at, j) : note(to, found, i, at);
     }
     return found;
@@ -305,11 +302,16 @@ LOOPS size_t softgrad_beyond(const double *w, const void *got, int single, size_
     struct rows of = rows_of(given, n);
     struct places to = {places, room};
     size_t found = 0;
-    for (size_t i = 0; i < n; i++, w += k)
-        if (single)
-            found = look(w, (const float *)got + i * k, k, of, i, 0, 0, 1, in, to, found);
+    for (size_t i = 0; i < n; i++, w += k) {
+        const float *x = (const float *)got + i * k;
+        const double *y = (const double *)got + i * k;
+        if (in.margin < INFINITY)
+            found = single ? search(w, x, k, of, i, 0, 0, 1, in, 1, to, found)
+                           : search(w, y, k, of, i, 0, 0, 0, in, 1, to, found);
         else
-            found = look(w, (const double *)got + i * k, k, of, i, 0, 0, 0, in, to, found);
+            found = single ? search(w, x, k, of, i, 0, 0, 1, in, 0, to, found)
+                           : search(w, y, k, of, i, 0, 0, 0, in, 0, to, found);
+    }
     return found;
 }
 
@@ -321,6 +323,7 @@ LOOPS size_t softgrad_beyond_by_columns(const double *w, const double *got, size
     struct places to = {places, room};
     size_t found = 0;
     for (size_t j = 0; j < k; j++, w += stride, got += stride)
-        found = look(w, got, n, of, 0, j, 1, 0, in, to, found);
+        found = in.margin < INFINITY ? search(w, got, n, of, 0, j, 1, 0, in, 1, to, found)
+                                     : search(w, got, n, of, 0, j, 1, 0, in, 0, to, found);
     return found;
 }
