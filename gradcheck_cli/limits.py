@@ -120,7 +120,7 @@ class Limits:
     def of_all(self, *, excused: bool) -> compiled.Limits:
         """Return what they are given of all rows; zeros may be excused their relative error of 1."""
         margin = np.inf if self.margin is None else A_HAIR_LESS * self.margin
-        excuse = np.inf if excused and self.flushed else -np.inf
+        excuse = np.inf if excused and self.flushed else 0.0
         grid = self.grid
         return compiled.Limits(A_HAIR_LESS * self.spacings, margin, grid.unit, grid.smallest_normal, excuse)
 

@@ -56,7 +56,7 @@ LAYERS = [
 """From the bottom up; a module imports only from layers below its own."""
 
 HOOK = PACKAGE / "numeric" / "compiled" / "build.py"
-"""What the build runs: it is not in the wheel, and nothing imports it."""
+"""What the build runs; nothing imports it."""
 
 MODULES = sorted(set(PACKAGE.rglob("*.py")) - {HOOK})
 

@@ -125,6 +125,7 @@ CONDITIONS: dict[str, tuple[dict[str, str], list[str]]] = {
         {"NPY_DISABLE_CPU_FEATURES": " ".join(name for name in DISPATCHED if FEATURES[name])},
         [],
     ),
+    "no-loops": ({"SOFTGRAD_COMPILED": "0"}, []),
     "no-hashes": ({"PYTHONHASHSEED": "7"}, []),
     "optimised": ({}, ["-OO"]),
 }

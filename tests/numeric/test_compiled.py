@@ -372,12 +372,22 @@ def test_loops_that_are_not_wanted_are_not_compiled(
 
 
 @pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize(
+    "instead", ["exit 1", 'exec cc -shared -x c /dev/null -o "$made"'], ids=["refused", "nameless"]
+)
 def test_a_compiler_that_knows_one_processor_only_will_do(
-    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    instead: str, build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One that refuses to make copies for several, or makes a library in which no name is found."""
     compiler = tmp_path / "plain-cc"
-    compiler.write_text('#!/bin/sh\ncase "$*" in *-DEVERY_PROCESSOR*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.write_text(
+        "#!/bin/sh\n"
+        'made=; before=; for word; do [ "$before" = -o ] && made=$word; before=$word; done\n'
+        f'case "$*" in *-DEVERY_PROCESSOR*) {instead};; esac\n'
+        'exec cc "$@"\n'
+    )
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     told, warned = _hook(build, tmp_path)
     assert (told["pure_python"], warned) == (False, [])
+    Loops(ctypes.CDLL(str(tmp_path / build.HERE / "loops.so")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import shutil
@@ -44,10 +45,18 @@ def compiled(source: Path, library: Path) -> bool:
         return False
     stamp = f"-DSOURCE={zlib.crc32(source.read_bytes())}u"
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "loops.so")
-        for how in EITHER:
+        for number, how in enumerate(EITHER):
+            made = Path(folder, f"{number}.so")
             command = [*compiler, *ALWAYS.split(), *how.split(), stamp, str(source), "-o", str(made), "-lm"]
-            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0 and _works(made):
                 shutil.copyfile(made, library)
                 return True
     return False
+
+
+def _works(library: Path) -> bool:
+    """Tell whether the library has its functions; compilers have said so of names that nobody finds."""
+    try:
+        return hasattr(ctypes.CDLL(str(library)), "softgrad_descend")
+    except OSError:
+        return False
