@@ -13,6 +13,7 @@ import gzip
 import json
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -53,6 +54,8 @@ CASES = (
 )
 """What is measured against torch: the two bars are those of `PLAIN`."""
 
+WITHOUT_LOOPS = ("env", "SOFTGRAD_COMPILED=0")
+
 
 def against_training(case: Case) -> list[Row]:
     """Return softgrad next to torch forward + backward."""
@@ -64,6 +67,8 @@ def against_training(case: Case) -> list[Row]:
             "softgrad self-check": case.command(Path(folder)),
             "softgrad --grad": case.command(Path(folder), grad=True),
         }
+        if case == PLAIN:
+            commands |= {f"{name}, NumPy alone": [*WITHOUT_LOOPS, *words] for name, words in commands.items()}
         own = beyond_start_up(commands, 9, **({} if step is None else {"torch": step}))
     torch, least = own.pop("torch", None), floor(case.size)
     table = [Row(case.words, "one exp and two log1p an entry", least, case.size)]
@@ -212,6 +217,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows for comparing commits")
     asked = parser.parse_args()
     print(f"{'case':42} {'what':42} {'seconds':>9} {'ns/entry':>9}  ratio")
+    subprocess.run([SOFTGRAD, "--version"], check=True)
     rows = measured(quick=asked.quick, large=asked.large)
     if asked.json:
         asked.json.write_text(
