@@ -170,4 +170,4 @@ def surely_clear(at: Point, export: Export) -> bool:
 def _rows(top: Floats, log_total: Floats, classes: int) -> Sums:
     """Return rows with their largest logit in the pivot column."""
     nothing, one, first = np.zeros_like(top), np.ones_like(top), np.zeros(len(top), dtype=np.int64)
-    return Sums(top, nothing, one, nothing, log_total, first, nothing, one, classes)
+    return Sums(top, nothing, one, nothing, log_total, first, nothing, one, one, classes)

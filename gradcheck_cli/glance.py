@@ -27,9 +27,8 @@ from gradcheck_cli.numeric.softmax import (
     DEEPEST,
     Indices,
     UndefinedRow,
-    descend,
-    exponentials_beside,
     extent,
+    weigh,
 )
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.records import dataclass
@@ -172,12 +171,8 @@ class Glance:
         coming, room = piece.coming, self.room
         start, n = coming.rows.start + part.start, part.stop - part.start
         labels, rows, w = coming.labels[part], self.grid.numbers[:n], room.w[:n]
-        found = piece.found[:, part]
-        found[0], found[1] = descend(
-            room.read_floats(self.problem.logits, start, w), self.problem.loss.link, w
-        )
-        found[2] = w[rows, labels]
-        found[3], found[4] = exponentials_beside(w, labels, w)
+        z = room.read_floats(self.problem.logits, start, w)
+        found = piece.found[:, part] = weigh(z, self.problem.loss.link, labels, w)
         inverse = 1.0 / (found[3] + found[4])
         quotients = difference.quotients(w, inverse, labels, room.got[:n])
         piece.ratio_sums[part] = quotients.sums

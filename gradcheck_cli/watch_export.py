@@ -276,7 +276,7 @@ class WatchExport:
 
 def _at_label(sums: Sums) -> Floats:
     """Return a in the label's column, the same bits as a plane of it holds: (n,)."""
-    own: Floats = np.exp(sums.own_d) * (1.0 / sums.total)
+    own: Floats = sums.own_w * (1.0 / sums.total)
     return own
 
 

@@ -287,7 +287,9 @@ def test_rows_that_are_surely_clear_are_not_vague(reach: float) -> None:
     top, log_total = rng.uniform(-reach, reach, rows), rng.uniform(0.0, np.log(classes), rows)
     none, first = np.zeros(rows), np.zeros(rows, dtype=np.int64)
     link = Link(temperature=0.5)
-    sums = Sums(top, np.abs(top), np.exp(log_total), none, log_total, first, none, none + 0.5, classes)
+    sums = Sums(
+        top, np.abs(top), np.exp(log_total), none, log_total, first, none, none + 1.0, none + 0.5, classes
+    )
     export = Export("grad", SimpleNamespace(classes=classes), FLOAT32, FLOAT32, None, None)  # type: ignore[arg-type]
     at = accuracy.bare(sums, link)
     clear = surely_clear(at, export)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradcheck_cli.numeric import compiled
-from gradcheck_cli.numeric.compiled import Stored
+from gradcheck_cli.numeric.compiled import Loops, Stored
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
@@ -57,6 +57,7 @@ class Sums:
     log_total: Floats  # log S, relatively accurate where the pivot holds nearly everything
     pivot: Indices  # the label, or the largest logit
     own_d: Floats  # d in the pivot column
+    own_w: Floats  # exp of it
     own_a: Floats  # a in the pivot column
     classes: int
 
@@ -85,6 +86,7 @@ class Sums:
             self.log_total[rows],
             self.pivot[rows],
             self.own_d[rows],
+            self.own_w[rows],
             self.own_a[rows],
             self.classes,
         )
@@ -143,10 +145,6 @@ def descend(z: Stored, link: Link, d: Floats) -> Extent:
 
     Masked classes are left at -inf. Rows that :func:`extent` refuses become NaN.
     """
-    loops = compiled.loops()
-    if loops is not None and z.flags.c_contiguous and d.flags.c_contiguous:
-        m, lowest = loops.descend(z, link.temperature, d)
-        return m, lowest
     m, lowest = z.max(axis=1).astype(np.float64), z.min(axis=1).astype(np.float64)
     np.subtract(z, m[:, None], out=d)
     if link.temperature != 1.0:
@@ -195,11 +193,38 @@ def exponentials_beside(d: Floats, pivot: Indices, out: Floats) -> tuple[Floats,
 
     The others are summed alone, so that 1 - a is relatively accurate when a -> 1.
     """
-    np.exp(d, out=out)
     at_pivot = (np.arange(len(d)), pivot)
+    if (loops := _loops_for(d, out)) is not None:
+        own = loops.exponential(d[at_pivot])
+        return loops.exponentials(d, np.zeros(len(d)), 1.0, pivot, out), own
+    np.exp(d, out=out)
     own = out[at_pivot]
     out[at_pivot] = 0.0
     return row_sum(out), own
+
+
+def weigh(z: Stored, link: Link, pivot: Indices, w: Floats) -> Floats:
+    """Write w = exp(d) of logits without a softcap, but 0 in the pivot column: (n, K), (n,), (n, K).
+
+    Return maxima and minima of z, d in the pivot column, the sum of w, and exp(d) in that column: (5, n).
+    """
+    found = np.empty((5, len(z)))
+    if (loops := _loops_for(z, w)) is not None:
+        found[:2] = loops.extremes(z)
+        found[2] = (z[np.arange(len(z)), pivot] - found[0]) / link.temperature
+        found[3] = loops.exponentials(z, found[0], link.temperature, pivot, w)
+        found[4] = loops.exponential(found[2])
+        return found
+    found[:2] = descend(z, link, w)
+    found[2] = w[np.arange(len(w)), pivot]
+    found[3:] = exponentials_beside(w, pivot, w)
+    return found
+
+
+def _loops_for(*planes: Stored) -> Loops | None:
+    """Return the compiled loops where these planes are for them: rows of many classes."""
+    many = all(each.shape[1] > FEW_CLASSES and each.flags.c_contiguous for each in planes)
+    return compiled.loops() if many else None
 
 
 def sums(extent: Extent, pivot: Indices, own: tuple[Floats, Floats], rest: Floats, classes: int) -> Sums:
@@ -208,7 +233,7 @@ def sums(extent: Extent, pivot: Indices, own: tuple[Floats, Floats], rest: Float
     total = rest + own_w
     log_total = np.where(own_w == 1.0, np.log1p(rest), np.log(total))
     top, reach = extent
-    return Sums(top, reach, total, rest, log_total, pivot, own_d, own_w / total, classes)
+    return Sums(top, reach, total, rest, log_total, pivot, own_d, own_w, own_w / total, classes)
 
 
 def _refuse_undefined(*extremes: Floats) -> None:

@@ -21,7 +21,7 @@ from gradcheck_cli.limits import Limits, Sizes
 from gradcheck_cli.numeric import compiled, difference
 from gradcheck_cli.numeric.compiled import Loops
 from gradcheck_cli.numeric.precision import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, Precision
-from gradcheck_cli.numeric.softmax import Link, descend
+from gradcheck_cli.numeric.softmax import Link, exponentials, shift, weigh
 
 Array = np.ndarray[Any, Any]
 U = 2.0**-53
@@ -149,35 +149,73 @@ def test_a_quotient_that_is_none_is_told(shape: tuple[int, int]) -> None:
     assert np.isnan(found.sums).nonzero()[0].tolist() == [5]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (4, 33), (3, 129), (2, 1000)], ids=str)
+@pytest.mark.parametrize("depth", [0.1, 30.0, 690.0, 745.5, 800.0, 1e30])
+def test_exponentials_are_within_two_units(depth: float, loops: Loops) -> None:
+    """As accurate as `accuracy.EXP_ULP` takes those of float64 to be, twice; against 60 digits."""
+    d = -depth * np.random.default_rng(3).random(400)
+    d[:4] = 0.0, -0.0, -depth, -np.inf
+    with mpmath.workdps(60):
+        for x, w in zip(d, loops.exponential(d), strict=True):
+            true = mpmath.exp(x)
+            assert abs(mpmath.mpf(w) - true) <= 2 * U * true + mpmath.mpf(2) ** -1075
+    assert loops.exponential(d)[[0, 1, 3]].tolist() == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(1, 33), (4, 127), (3, 128), (3, 129), (2, 1000), (70, 300)], ids=str)
 @pytest.mark.parametrize("stored", ["float32", "float64"])
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
-def test_logits_descend_as_in_numpy(
-    shape: tuple[int, int], stored: str, temperature: float, monkeypatch: pytest.MonkeyPatch, loops: Loops
+def test_logits_are_weighed_as_by_numpy(
+    shape: tuple[int, int], stored: str, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(shape)
-    z = (100.0 * rng.normal(size=shape)).astype(stored)
-    z[0, 0] = -np.inf if shape[1] > 1 else 1.0
+    z: Any = (rng.choice([1.0, 100.0]) * rng.normal(size=shape)).astype(stored)
+    pivot = rng.integers(0, shape[1], shape[0])
+    z[0, pivot[0] - 1] = -np.inf
     own, other = np.empty(shape), np.empty(shape)
-    m, lowest = loops.descend(z, temperature, own)
-    monkeypatch.setattr(compiled, "loops", lambda: None)
-    theirs = descend(z, Link(temperature), other)
-    assert own.tobytes() == other.tobytes()
-    assert (m.tobytes(), lowest.tobytes()) == (theirs[0].tobytes(), theirs[1].tobytes())
+    found = weigh(z, Link(temperature), pivot, own)
+    with monkeypatch.context() as patched:
+        patched.setattr(compiled, "loops", lambda: None)
+        theirs = weigh(z, Link(temperature), pivot, other)
+    assert found[:3].tobytes() == theirs[:3].tobytes()
+    assert found[3:] == pytest.approx(theirs[3:], rel=40 * U)
+    assert (np.abs(own - other) <= 4 * U * other + 2.0**-1074).all()
+    assert (own[np.arange(shape[0]), pivot] == 0.0).all()
+    assert own.sum(axis=1) == pytest.approx(found[3], rel=40 * U)
     if stored == "float64":
-        loops.descend(z, temperature, z)
+        weigh(z, Link(temperature), pivot, z)
         assert z.tobytes() == own.tobytes()
+
+
+@pytest.mark.usefixtures("road")
+@pytest.mark.parametrize("classes", [10, 300])
+def test_a_glance_weighs_as_a_close_look_does(classes: int) -> None:
+    """The same bits, in the pivot column too."""
+    rng = np.random.default_rng(classes)
+    z, pivot = _laid_out(10.0 * rng.normal(size=(50, classes))), rng.integers(0, classes, 50)
+    glanced = np.empty_like(z)
+    found = weigh(z, Link(0.7), pivot, glanced)
+    d = z.copy(order="K")
+    shift(d, Link(0.7), None)
+    closely = np.empty_like(d)
+    rest, own = exponentials(d, pivot, closely)
+    rows = np.arange(50)
+    assert (rest.tobytes(), own.tobytes()) == (found[3].tobytes(), found[4].tobytes())
+    assert found[2].tobytes() == d[rows, pivot].tobytes()
+    glanced[rows, pivot] = found[4]
+    assert glanced.tobytes(order="A") == closely.tobytes(order="A")
 
 
 @pytest.mark.usefixtures("road")
 @pytest.mark.parametrize("stored", ["float32", "float64"])
 @pytest.mark.parametrize("column", [0, 50, 99])
-def test_a_row_with_a_nan_has_no_maximum(stored: str, column: int) -> None:
-    z = np.zeros((3, 100), stored)
-    z[1, column] = np.nan
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_a_row_with_a_nan_has_no_maximum(stored: str, column: int, nan: float) -> None:
+    z: Any = np.zeros((3, 100), stored)
+    z[1, column] = nan
     with np.errstate(all="ignore"):
-        m, lowest = descend(z, Link(), np.empty(z.shape))
-    assert np.isnan(m).tolist() == np.isnan(lowest).tolist() == [False, True, False]
+        found = weigh(z, Link(), np.zeros(3, dtype=np.int64), np.empty(z.shape))
+    assert np.isnan(found).any(axis=0).tolist() == [False, True, False]
+    assert np.isnan(found[:2, 1]).all()
 
 
 class Planes:
@@ -284,7 +322,15 @@ def test_planes_that_do_not_lie_alike_are_refused(loops: Loops) -> None:
     with pytest.raises(ValueError, match="know nothing of float16"):
         loops.beyond(w, half, given, limits, 1)
     with pytest.raises(ValueError, match="lie"):
-        loops.descend(w[:, ::2], 1.0, np.empty((40, 25)))
+        loops.extremes(w[:, ::2])
+    for m, pivot, says in (
+        (np.zeros(39), np.zeros(40, np.int64), "not those of z"),
+        (np.zeros(40), np.zeros(39, np.int64), "not those of z"),
+        (np.zeros(40), np.full(40, 50), "no class"),
+        (np.zeros(40), np.full(40, -1), "no class"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            loops.exponentials(w, m, 1.0, pivot, np.empty((40, 50)))
 
 
 def test_the_loops_can_be_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +372,7 @@ def test_the_bits_do_not_depend_on_the_processor(
         assert (
             other.quotients(w, inverse, step, 1).tobytes() == loops.quotients(w, inverse, step, 1).tobytes()
         )
+        assert other.exponential(-40.0 * w[:, 0]).tobytes() == loops.exponential(-40.0 * w[:, 0]).tobytes()
         planes = Planes(shape, BFLOAT16, 3)
         with np.errstate(all="ignore"):
             one, two = (planes.told(each, "float64", planes.w.size) for each in (loops, other))

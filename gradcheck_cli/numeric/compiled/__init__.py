@@ -58,7 +58,11 @@ class Loops:
         rows, columns, stored = (_SIZE, _SIZE), (_SIZE, _SIZE, _SIZE), (_ARRAY, ctypes.c_int)
         quotients, beyond = (_ARRAY, Step, _NUMBER, _ARRAY), (_ARRAY, Limits, _SIZE, _ARRAY)
         self.source: int = function("source", ctypes.c_uint32)()
-        self._descend = function("descend", None, *stored, *rows, _NUMBER, _ARRAY, _ARRAY)
+        self._extremes = function("extremes", None, *stored, *rows, _ARRAY)
+        self._exponential = function("exponential", None, _ARRAY, _SIZE, _ARRAY)
+        self._exponentials = function(
+            "exponentials", None, *stored, *rows, _ARRAY, _NUMBER, _ARRAY, _ARRAY, _ARRAY
+        )
         self._quotients = (
             function("quotients", None, _ARRAY, *rows, *quotients),
             function("quotients_by_columns", None, _ARRAY, *columns, *quotients),
@@ -68,16 +72,36 @@ class Loops:
             function("beyond_by_columns", _SIZE, _ARRAY, _ARRAY, *columns, *beyond),
         )
 
-    def descend(self, z: Stored, temperature: float, d: Floats) -> Floats:
-        """Write (z - m) / T to d, which may be z; return m and the minima of z: (n, K) to (2, n).
+    def extremes(self, z: Stored) -> Floats:
+        """Return the maxima and the minima of rows, NaN where there is one in the row: (n, K) to (2, n)."""
+        _whole(z)
+        found = np.empty((2, len(z)))
+        self._extremes(_address(z), _is_single(z), *z.shape, _address(found))
+        return found
 
-        Both are NaN where there is one in the row.
+    def exponential(self, d: Floats) -> Floats:
+        """Return exp(d) for d <= 0: (n,) to (n,)."""
+        d = np.ascontiguousarray(d)
+        w = np.empty_like(d)
+        self._exponential(_address(d), len(d), _address(w))
+        return w
+
+    def exponentials(
+        self, z: Stored, m: Floats, temperature: float, pivot: NDArray[np.int64], w: Floats
+    ) -> Floats:
+        """Write exp((z - m) / T) to w, which may be z, but 0 in the pivot column; return the sums.
+
+        (n, K), (n,), (n,), (n, K) to (n,); no z is above its m.
         """
-        if not (z.flags.c_contiguous and d.flags.c_contiguous and z.shape == d.shape):
-            raise ValueError("z and d do not lie alike")
-        extremes = np.empty((2, len(z)))
-        self._descend(_address(z), _is_single(z), *z.shape, temperature, _address(d), _address(extremes))
-        return extremes
+        _whole(z, w)
+        m, pivot, sums = np.ascontiguousarray(m), np.ascontiguousarray(pivot, np.int64), np.empty(len(z))
+        if z.shape != w.shape or m.shape != sums.shape or pivot.shape != sums.shape:
+            raise ValueError("w, the maxima or the pivots are not those of z")
+        if len(pivot) and not 0 <= pivot.min() <= pivot.max() < z.shape[1]:
+            raise ValueError("a pivot is no class")
+        rows = (_address(m), temperature, _address(pivot), _address(w), _address(sums))
+        self._exponentials(_address(z), _is_single(z), *z.shape, *rows)
+        return sums
 
     def quotients(self, w: Floats, inverse: Floats, step: Step, gaps: int) -> Floats:
         """Return sum, lowest, highest and farthest of each row's log ratios over w: (n, K), (n,) to (4, n).
@@ -104,6 +128,12 @@ class Loops:
         planes = (_address(w), _address(got), *(() if by_columns else (_is_single(got),)), *extent)
         count = self._beyond[by_columns](*planes, _address(given), limits, most, _address(places))
         return None if count > most else (places[:count, 0], places[:count, 1])
+
+
+def _whole(*planes: Stored) -> None:
+    """Refuse planes that do not lie in one piece, row by row."""
+    if not all(each.flags.c_contiguous for each in planes):
+        raise ValueError("the rows do not lie one after the other")
 
 
 def _is_single(plane: Stored) -> bool:

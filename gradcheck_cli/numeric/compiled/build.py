@@ -57,6 +57,6 @@ def compiled(source: Path, library: Path) -> bool:
 def _works(library: Path) -> bool:
     """Tell whether the library has its functions; compilers have said so of names that nobody finds."""
     try:
-        return hasattr(ctypes.CDLL(str(library)), "softgrad_descend")
+        return hasattr(ctypes.CDLL(str(library)), "softgrad_extremes")
     except OSError:
         return False

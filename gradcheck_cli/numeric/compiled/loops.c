@@ -118,46 +118,16 @@ INLINE struct extremes of_floats(const float *z, size_t k)
     return numbers(of_float_rank(most), of_float_rank(least));
 }
 
-/* Of each row of z: d = (z - m) / temperature, which may be written to z itself, the maximum m, and then,
-   for all rows, the minima. */
-LOOPS void softgrad_descend(const void *z, int single, size_t n, size_t k, double temperature, double *d,
-                            double *found)
+/* The maximum of each row, and then, for all rows, the minima. */
+LOOPS void softgrad_extremes(const void *z, int single, size_t n, size_t k, double *found)
 {
-    for (size_t i = 0; i < n; i++, d += k) {
+    for (size_t i = 0; i < n; i++) {
         const float *x = (const float *)z + i * k;
         const double *y = (const double *)z + i * k;
         struct extremes of = single ? of_floats(x, k) : of_doubles(y, k);
-        if (single) {
-#pragma omp simd
-            for (size_t j = 0; j < k; j++)
-                d[j] = x[j] - of.most;
-        } else {
-#pragma omp simd
-            for (size_t j = 0; j < k; j++)
-                d[j] = y[j] - of.most;
-        }
-        if (temperature != 1.0) {
-#pragma omp simd
-            for (size_t j = 0; j < k; j++)
-                d[j] /= temperature;
-        }
         found[i] = of.most;
         found[n + i] = of.least;
     }
-}
-
-/* log(1 + t) for |t| <= 2^-9: six terms of its series, the seventh is below 2^-56 of it. The bracket
-   differs from 1 by less than 2^-9, so that rounding costs two units (u = 2^-53) and next to nothing. */
-INLINE double log1p_near_zero(double t)
-{
-    double t2 = t * t;
-    double tail = (1.0 / 2 - t * (1.0 / 3)) + t2 * ((1.0 / 4 - t * (1.0 / 5)) + t2 * (1.0 / 6));
-    return t * (1.0 - t * tail);
-}
-
-INLINE double log_ratio(double w, double slope, double curve)
-{
-    return log1p_near_zero((w * curve + slope) * w);
 }
 
 /* The sum of CHUNK numbers, seven roundings deep; they are overwritten. */
@@ -179,6 +149,92 @@ INLINE void add(struct sum *to, double x)
     double total = to->rounded + x, of_x = total - to->rounded;
     to->lost += (to->rounded - (total - of_x)) + (x - of_x);
     to->rounded = total;
+}
+
+/* exp(x) for x <= 0, within 2u (u = 2^-53), and within half of the least number where it is subnormal.
+
+   With k the whole number next to x / log 2 and r = x - k log 2, |r| <= 0.3466: log 2 is two numbers, of
+   which k times the first is exact, so that r is off by u/4 at most. exp(r) is 1 + r + r^2 q(r), q the
+   polynomial that comes nearest (0.15u; by Chebyshev's nodes); r^2 q is at most 0.068 and off by 5u of
+   that, the sums are rounded once each. 2^k is two factors, so that it may be subnormal. */
+INLINE double exponential(double x)
+{
+    const double shift = 0x1.8p52; /* of a sum that is rounded to a whole number */
+    x = x < -746.0 ? -746.0 : x;
+    double shifted = x * 0x1.71547652b82fep0 + shift, k = shifted - shift;
+    double r = (x - k * 0x1.62e42fefa3800p-1) - k * 0x1.ef35793c76730p-45, r2 = r * r, r4 = r2 * r2;
+    double a = 0x1.0000000000001p-1 + r * 0x1.5555555555556p-3;
+    double b = 0x1.5555555553d68p-5 + r * 0x1.11111111109b5p-7;
+    double c = 0x1.6c16c17889ef1p-10 + r * 0x1.a01a01a7c2efep-13;
+    double d = 0x1.a019b9149a41cp-16 + r * 0x1.71de0db2f6b19p-19;
+    double e = 0x1.28917c89a43bcp-22 + r * 0x1.af389ecfc4bb6p-26;
+    double q = (a + r2 * b) + r4 * ((c + r2 * d) + r4 * e);
+    int64_t power = bits_of(shifted) - bits_of(shift) + 54 + 1023;
+    return (1.0 + (r + r2 * q)) * of_bits((int64_t)((uint64_t)power << 52)) * 0x1p-54;
+}
+
+/* Writes exp((z - m) / temperature) of a row, but 0 for one of its classes, and returns the others' sum. */
+INLINE double exponentials(const void *z, int single, size_t k, double m, double temperature, size_t pivot,
+                           double *w)
+{
+    double chunk[CHUNK];
+    struct sum sum = {0.0, 0.0};
+    for (size_t from = 0; from < k; from += CHUNK) {
+        size_t size = k - from < CHUNK ? k - from : CHUNK;
+        if (size < CHUNK)
+            memset(chunk, 0, sizeof chunk);
+#pragma omp simd
+        for (size_t j = 0; j < size; j++)
+            chunk[j] = entry(z, from + j, single) - m;
+        if (temperature != 1.0) {
+#pragma omp simd
+            for (size_t j = 0; j < size; j++)
+                chunk[j] /= temperature;
+        }
+#pragma omp simd
+        for (size_t j = 0; j < size; j++)
+            chunk[j] = exponential(chunk[j]);
+        if (pivot - from < size)
+            chunk[pivot - from] = 0.0;
+        memcpy(w + from, chunk, size * sizeof *w);
+        add(&sum, tree_sum(chunk));
+    }
+    return sum.rounded + sum.lost;
+}
+
+/* Of each row, n one after the other: w as above, which may be z itself, and the sum. */
+LOOPS void softgrad_exponentials(const void *z, int single, size_t n, size_t k, const double *m,
+                                 double temperature, const int64_t *pivot, double *w, double *sums)
+{
+    for (size_t i = 0; i < n; i++, w += k) {
+        const float *x = (const float *)z + i * k;
+        const double *y = (const double *)z + i * k;
+        size_t left_out = (size_t)pivot[i];
+        sums[i] = single ? exponentials(x, 1, k, m[i], temperature, left_out, w)
+                         : exponentials(y, 0, k, m[i], temperature, left_out, w);
+    }
+}
+
+/* Writes exp(d) of single numbers, the same bits as in rows. */
+LOOPS void softgrad_exponential(const double *d, size_t n, double *w)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++)
+        w[i] = exponential(d[i]);
+}
+
+/* log(1 + t) for |t| <= 2^-9: six terms of its series, the seventh is below 2^-56 of it. The bracket
+   differs from 1 by less than 2^-9, so that rounding costs two units (u = 2^-53) and next to nothing. */
+INLINE double log1p_near_zero(double t)
+{
+    double t2 = t * t;
+    double tail = (1.0 / 2 - t * (1.0 / 3)) + t2 * ((1.0 / 4 - t * (1.0 / 5)) + t2 * (1.0 / 6));
+    return t * (1.0 - t * tail);
+}
+
+INLINE double log_ratio(double w, double slope, double curve)
+{
+    return log1p_near_zero((w * curve + slope) * w);
 }
 
 /* Numbers >= 0, for the extremes of many: clang takes those in any order of whole numbers alone, which lie in
