@@ -160,13 +160,13 @@ def _ulps(error: Floats, expected: Floats, grid: Precision, work: Floats) -> flo
 def _relative(error: Floats, expected: Floats, work: Floats) -> float:
     """Return the largest |error / expected|; an error where 0 is expected is infinite."""
     np.abs(expected, out=work)
-    subnormal = False
+    far_down = False
     if not work.min() >= 2.0**-1022:  # a division by a subnormal number takes a hundred times as long
-        subnormal = bool(((work > 0.0) & (work < 2.0**-1022)).any())
+        far_down = bool(((work < 2.0**-1022) & (error > 0.0)).any())
         np.maximum(work, 2.0**-1022, out=work)
     np.divide(error, work, out=work)
     largest = float(work.max())
-    if largest < 2.0**500 and not subnormal:
+    if largest < 2.0**500 and not far_down:
         return largest
     size, unexpected = np.abs(expected), np.where(error > 0, np.inf, 0.0)
     return float(np.max(np.divide(error, size, out=unexpected, where=(size > 0) & (size < np.inf))))

@@ -54,6 +54,13 @@ def test_nan_is_not_forgiven_by_an_infinite_allowance() -> None:
     assert _compare([5.0], [1.0], [np.inf]).failing == 0
 
 
+@pytest.mark.parametrize("beside", [1.0, 1e-310])
+def test_how_wrong_an_entry_is_does_not_depend_on_those_beside_it(beside: float) -> None:
+    """Next to nothing where 0 is expected was infinitely wrong only beside subnormal numbers."""
+    found = _compare([1e-170, beside], [0.0, beside], [1.0, 1.0])
+    assert found.max_rel == math.inf
+
+
 def test_an_error_at_an_expected_zero_is_infinitely_relative() -> None:
     assert _compare([1e-3], [0.0], [1.0]).max_rel == math.inf
     assert _compare([0.0], [0.0], [1.0]).max_rel == 0.0

@@ -116,3 +116,15 @@ def test_logits_that_rounding_makes_subnormal_or_zero_are_allowed_for(examine: E
     assert not rounded.any()
     outcome = examine(rounded, np.zeros(8, int), settings, grad=grad.astype(np.float32))
     assert outcome.verdict is Verdict.PASS
+
+
+def test_labels_far_below_the_others_are_not_failed_for_a_bound_that_is_none(examine: Examine) -> None:
+    """Infinitely much of a probability that is 0 was allowed, which is no number: a right entry failed."""
+    rng = np.random.default_rng(1)
+    z, labels = 1e4 * rng.normal(size=(30, 40)), rng.integers(0, 40, 30)
+    v = (z - z.max(axis=1, keepdims=True)) / 0.01
+    e = np.exp(v)
+    upstream = 1e5 * rng.normal(size=30)
+    grad = (e / e.sum(axis=1, keepdims=True) - np.eye(40)[labels]) * (upstream / 0.01)[:, None]
+    settings = {"reduction": "none", "temperature": 0.01, "logits_rounded": "bfloat16"}
+    assert named(examine(z, labels, settings, grad=grad, upstream=upstream), "grad").failing == 0

@@ -211,7 +211,8 @@ def rounded_logits_error(at: Point, grid: Precision, slope: Floats | float) -> t
     )
     deeper = grid.unit * np.maximum(-np.log(np.maximum(sums.rest, 2.0**-1074)), 0.0)
     odds = np.minimum(1.001 * (exponent - depth * np.maximum(sums.own_d, -1e6) + deeper), ANYTHING)
-    own = slope * sums.own_a * (magnitude * sums.others * np.expm1(odds) + moved) + lost
+    most = np.minimum(magnitude * sums.others * np.expm1(odds) + moved, 1e300)  # of a that may be 0
+    own = slope * sums.own_a * most + lost
     return outside, own + bent * (magnitude * sums.own_a + np.abs(at.by.s) * at.q.at_pivot)
 
 
