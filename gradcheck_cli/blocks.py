@@ -34,8 +34,8 @@ from gradcheck_cli.refusals import Flags, refuse_masked_targets, undefined
 from gradcheck_cli.tensors import Rows
 
 TILE_ENTRIES = 1 << 16
-"""Entries of a tile: three float64 planes of it stay in a core's second-level cache, and a call of NumPy
-on it takes ten times as long as the call itself costs."""
+"""Entries of a tile, as NumPy goes through it: three float64 planes of it stay in a core's second-level
+cache, and a call of NumPy on it takes ten times as long as the call itself costs."""
 
 BLOCK_ROWS = 1 << 13
 """Rows of a block at most: some dozens of numbers for each row stay in the cache as well."""
@@ -85,7 +85,8 @@ class Grid:
     def for_a_glance(self) -> Grid:
         """Return the cut of those who keep nothing of a tile for a block.
 
-        The compiled loops go through row after row, NumPy through all of a tile again and again.
+        The compiled loops go through row after row, so that a tile may be a whole block; NumPy goes through
+        all of a tile again and again.
         """
         return self.tiled if compiled.loops() is None else Grid(self.rows, self.block, self.block)
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import TILE_ENTRIES, Grid, Room, Seen, sums_of
+from gradcheck_cli.blocks import Grid, Room, Seen, sums_of
 from gradcheck_cli.coming import Coming
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import difference
@@ -34,7 +34,7 @@ from gradcheck_cli.problem import Problem
 from gradcheck_cli.records import dataclass
 from gradcheck_cli.refusals import Flags, refuse_masked_labels, undefined
 
-_FIRST = 8
+FIRST = 8
 """Part of a tile that is looked at before anything is known, and therefore closely."""
 
 _MANY_ROWS = 4096
@@ -129,11 +129,12 @@ class _Piece:
 class Glance:
     """Looks at pieces of the rows, and settles what they left open for many rows together."""
 
-    def __init__(self, problem: Problem, grid: Grid, room: Room, owner: Owner) -> None:
+    def __init__(self, problem: Problem, grid: Grid, room: Room, owner: Owner, first: int) -> None:
         self.problem = problem
         self.grid = grid
         self.room = room
         self._owner = owner
+        self._first = first  # so many rows are looked at before anything is known
         self._pieces: list[_Piece] = []
         self._waiting = 0
         self._patience = 1
@@ -141,10 +142,9 @@ class Glance:
     def take(self, rows: range) -> None:
         """Look at consecutive rows; until the first are settled nothing is known to be unremarkable."""
         n, tile = len(rows), self.grid.tile
-        first = max(1, min(tile, TILE_ENTRIES // self.problem.classes) // _FIRST)
-        if self._patience == 1 and n > first:
-            self.take(rows[:first])
-            self.take(rows[first:])
+        if self._patience == 1 and n > self._first:
+            self.take(rows[: self._first])
+            self.take(rows[self._first :])
             return
         piece = _Piece(Coming.of(self.problem, rows), np.empty((5, n)), np.empty(n))
         for start in range(0, n, tile):

@@ -27,6 +27,9 @@ from gradcheck_cli.refusals import Flags
 A_HAIR = 2.0**-50
 """By what a product is taken too small, so that rounding lifts none over a power of two: more than five u."""
 
+FAR_DOWN = 2.0**-900
+"""Sizes below this are looked at one by one: a ratio to one may be of subnormal numbers, or to none."""
+
 LOST = 2.0**-49
 """More than what a product of three numbers, one of them a hair less, is off by; of P it is twice as much."""
 
@@ -49,6 +52,7 @@ class Sizes:
     zero: Flags | None  # what was got is 0, if that is known to be anywhere
     work: Floats
     more: Floats
+    far_down: bool = True  # whether a size may be
 
     @classmethod
     def of(cls, w: Floats, got: Stored, factor: Floats, zero: Flags | None) -> Sizes:
@@ -135,6 +139,8 @@ class Limits:
             return largest
 
         hold(of.error, self.absolute)
+        if of.far_down and bool((far := (of.size < FAR_DOWN) & (of.error > 0.0)).any()):
+            found.append(far)
         relative = np.divide(of.error, of.size, out=of.work)
         if self.flushed and of.zero is not None:
             np.putmask(relative, of.zero, 0.0)

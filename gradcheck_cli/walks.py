@@ -8,7 +8,7 @@ from typing import Protocol
 from gradcheck_cli.blocks import Block, Grid, Room, Seen, work_out
 from gradcheck_cli.comparisons import Comparison, Exported
 from gradcheck_cli.findings import Tally
-from gradcheck_cli.glance import Glance, Watch
+from gradcheck_cli.glance import FIRST, Glance, Watch
 from gradcheck_cli.losses import RowLoss, RowLosses
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.logarithms import Arithmetic
@@ -129,7 +129,8 @@ class _AtAGlance:
             for each in task.comparisons
             if each not in self._of_rows
         ]
-        self._glance = Glance(task.problem, self._grid, self._room, self)
+        first = max(1, task.grid.tile // FIRST)
+        self._glance = Glance(task.problem, self._grid, self._room, self, first)
 
     def take(self, rows: range) -> None:
         self._glance.take(rows)

@@ -61,11 +61,11 @@ class WatchDifference:
         """Enter an absolute error that exceeds the one on record, given how far each row is off: (n,)."""
         on_record = self._tally.finding.max_abs
         factor = np.abs(seen.coefficient) * seen.inverse
-        over = factor / seen.quotients.exact
-        larger = np.flatnonzero((over * seen.quotients.farthest > A_HAIR_LESS * on_record) & (off > 0.0))
+        of = seen.quotients
+        larger = np.flatnonzero((factor * (of.farthest / of.exact) > A_HAIR_LESS * on_record) & (off > 0.0))
         if not larger.size:
             return
-        sought = max(on_record, A_HAIR_LESS * float((over * seen.quotients.surely)[larger].max()))
+        sought = max(on_record, A_HAIR_LESS * float((factor * (of.surely / of.exact))[larger].max()))
         least = np.maximum(sought / (factor * off)[larger], FLOAT64.smallest_subnormal)
         among = seen.w if larger.size == len(off) else seen.w[larger]
         rows, columns = places(among >= least[:, None])

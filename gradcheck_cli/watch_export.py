@@ -11,7 +11,7 @@ from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import A_HAIR_LESS, Finding, Tally
 from gradcheck_cli.glance import Glimpse, places
 from gradcheck_cli.grades import Grade
-from gradcheck_cli.limits import A_HAIR, Limits, Plain, Sizes
+from gradcheck_cli.limits import A_HAIR, FAR_DOWN, Limits, Plain, Sizes
 from gradcheck_cli.numeric import compiled, half
 from gradcheck_cli.numeric.compiled import Places, Stored
 from gradcheck_cli.numeric.cross_entropy import Loss
@@ -146,9 +146,10 @@ class WatchExport:
         if factor.min() < 0.0:
             np.abs(size, out=size)
         size[seen.rows, seen.labels] = 1.0
-        if not float((seen.least * np.abs(factor)).min()) > FLOAT64.smallest_normal:
+        far_down = not float((seen.least * np.abs(factor)).min()) > FAR_DOWN
+        if far_down:
             np.maximum(size, FLOAT64.smallest_normal, out=size)
-        return Sizes(error, size, zero, seen.plane(seen.room.allowed), seen.plane(seen.room.g))
+        return Sizes(error, size, zero, seen.plane(seen.room.allowed), seen.plane(seen.room.g), far_down)
 
     def _plain(self, seen: Glimpse) -> Plain:
         """Return what the rows allow at least."""

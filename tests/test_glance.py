@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine, glance, walks
+from gradcheck_cli import blocks, engine, walks
 from gradcheck_cli.bounds import ACCEPTED, Ladder, Rate, surely_clear
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Entry, Finding, Tally
@@ -130,7 +130,7 @@ class Fault:
 
         monkeypatch.setattr(difference, "_log_ratio", log_ratio)
         monkeypatch.setattr(compiled.Loops, "quotients", quotients)
-        monkeypatch.setattr(glance, "_FIRST", 1)
+        monkeypatch.setattr(walks, "FIRST", 1)
 
     def _note(self, w: Array, inverse: Any) -> None:
         """Remember the entry's w, and its a: in other calls it stands alone, or among others."""
@@ -178,6 +178,20 @@ def test_a_row_that_allows_no_error_is_not_judged_at_its_label_by_what_is_left_o
     grad = (e / e.sum(axis=1, keepdims=True) - np.eye(classes)[labels]) * upstream[:, None]
     outcome = examine(z, labels, {"reduction": "none"}, grad=grad.astype(np.float32), upstream=upstream)
     assert named(outcome, "grad").failing == 0
+
+
+@pytest.mark.usefixtures("road")
+@pytest.mark.parametrize("classes", [20, 50])
+def test_a_number_where_0_is_right_is_infinitely_wrong_however_small(examine: Examine, classes: int) -> None:
+    """The least number was next to nothing beside the least normal one, which stands for 0."""
+    z = np.random.default_rng(0).normal(size=(40, classes))
+    z[:, 7] = -800.0
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    probs = (e / e.sum(axis=1, keepdims=True)).astype(np.float32).astype(float)
+    probs[33, 7] = 5e-324
+    settings = {"compute_dtype": "float32"}
+    outcome = examine(z, np.zeros(40, dtype=np.int64), settings, probs=probs)
+    assert named(outcome, "probs").max_rel_error == np.inf
 
 
 def test_a_single_entry_that_only_16_bit_arithmetic_explains_is_found(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import math
-import os
+import re
 import shutil
 import subprocess
-import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,15 +57,21 @@ def _build(monkeypatch: pytest.MonkeyPatch) -> Any:
     return pytest.importorskip("gradcheck_cli.numeric.compiled.build")
 
 
-def test_there_are_loops_where_there_is_a_compiler() -> None:
-    if shutil.which("cc") is None or os.environ.get(compiled.VARIABLE) == "0":
-        pytest.skip("no C compiler, or no loops wanted")
-    assert compiled.loops() is not None
+@pytest.fixture
+def _looked_for_again() -> Iterator[None]:
+    """Forget the loops before the test and after it."""
+    compiled.loops.cache_clear()
+    yield
+    compiled.loops.cache_clear()
 
 
-def test_the_library_was_made_from_the_sources(loops: Loops) -> None:
-    source = Path(compiled.LIBRARY).with_name("loops.c").read_bytes()
-    assert loops.source == zlib.crc32(source), "install softgrad again: loops.c has changed"
+@pytest.mark.usefixtures("loops", "_looked_for_again")
+def test_a_library_of_other_sources_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits in another order once found nothing beyond them."""
+    source = tmp_path / "loops.c"
+    source.write_bytes(Path(compiled.SOURCE).read_bytes() + b"\n")
+    monkeypatch.setattr(compiled, "SOURCE", str(source))
+    assert compiled.loops() is None
 
 
 def _weights(shape: tuple[int, int], seed: int) -> tuple[Array, Array, Array]:
@@ -319,6 +326,8 @@ def test_planes_that_do_not_lie_alike_are_refused(loops: Loops) -> None:
     ):
         with pytest.raises(ValueError, match="lie"):
             loops.beyond(plane, got, rows, limits, 1)
+    for broken in (given * np.nan, given * np.inf):
+        assert loops.beyond(w, w, broken, limits, 1) is None, "a limit that is none lets nothing pass"
     half: Any = w.astype(np.float16)
     with pytest.raises(ValueError, match="know nothing of float16"):
         loops.beyond(w, half, given, limits, 1)
@@ -334,15 +343,13 @@ def test_planes_that_do_not_lie_alike_are_refused(loops: Loops) -> None:
             loops.exponentials(w, m, 1.0, pivot, np.empty((40, 50)))
 
 
+@pytest.mark.usefixtures("_looked_for_again")
 def test_the_loops_can_be_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "0")
-    compiled.loops.cache_clear()
-    try:
-        assert compiled.loops() is None
-    finally:
-        compiled.loops.cache_clear()
+    assert compiled.loops() is None
 
 
+@pytest.mark.usefixtures("_looked_for_again")
 @pytest.mark.parametrize("content", [b"", b"no library", b"\x7fELF" + bytes(60)])
 def test_a_library_for_another_machine_is_done_without(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -350,11 +357,7 @@ def test_a_library_for_another_machine_is_done_without(
     library = tmp_path / "loops.so"
     library.write_bytes(content)
     monkeypatch.setattr(compiled, "LIBRARY", str(library))
-    compiled.loops.cache_clear()
-    try:
-        assert compiled.loops() is None
-    finally:
-        compiled.loops.cache_clear()
+    assert compiled.loops() is None
 
 
 @pytest.mark.parametrize("options", [(), ("-march=native",)], ids=str)
@@ -362,8 +365,8 @@ def test_the_bits_do_not_depend_on_the_processor(
     options: tuple[str, ...], build: Any, tmp_path: Path, loops: Loops
 ) -> None:
     """Compiled for the plainest processor of its kind, and for this one alone."""
-    source, library = Path(compiled.LIBRARY).with_name("loops.c"), tmp_path / "loops.so"
-    command = ["cc", *build.ALWAYS.split(), *options, "-DSOURCE=0u", str(source), "-o", str(library), "-lm"]
+    library = tmp_path / "loops.so"
+    command = ["cc", *build.ALWAYS.split(), *options, "-DSOURCE=0u", compiled.SOURCE, "-o", str(library)]
     subprocess.run(command, check=True)
     other = Loops(ctypes.CDLL(str(library)))
     down = math.expm1(-difference.STEP)
@@ -374,49 +377,71 @@ def test_the_bits_do_not_depend_on_the_processor(
             other.quotients(w, inverse, step, 1).tobytes() == loops.quotients(w, inverse, step, 1).tobytes()
         )
         assert other.exponential(-40.0 * w[:, 0]).tobytes() == loops.exponential(-40.0 * w[:, 0]).tobytes()
+        z, m, pivot = np.ascontiguousarray(-9.0 * w), np.zeros(len(w)), np.zeros(len(w), np.int64)
+        one, two = np.empty_like(z), np.empty_like(z)
+        sums = [
+            each.exponentials(z, m, 0.3, pivot, out).tobytes() for each, out in ((loops, one), (other, two))
+        ]
+        assert (sums[0], one.tobytes()) == (sums[1], two.tobytes())
+        assert other.extremes(z).tobytes() == loops.extremes(z).tobytes()
         planes = Planes(shape, BFLOAT16, 3)
         with np.errstate(all="ignore"):
-            one, two = (planes.told(each, "float64", planes.w.size) for each in (loops, other))
-        assert np.array_equal(one, two)  # type: ignore[arg-type]
+            near, other_near = (planes.told(each, "float64", planes.w.size) for each in (loops, other))
+        assert np.array_equal(near, other_near)  # type: ignore[arg-type]
 
 
-def _hook(build: Any, root: Path) -> tuple[dict[str, Any], list[str]]:
-    """Run the hook on a copy of the sources, and return what it tells the build and the user."""
-    folder = root / build.HERE
+Told = tuple[dict[str, Any], list[str], Path]
+
+
+def _hook(build: Any, root: Path, version: str = "standard") -> Told:
+    """Run the hook on a copy of the sources; return what it tells the build and the user, and the folder."""
+    folder: Path = root / build.HERE
     folder.mkdir(parents=True)
-    shutil.copy(Path(compiled.LIBRARY).with_name("loops.c"), folder)
-    (folder / "loops.so").write_bytes(b"of another time")
-    told: dict[str, Any] = {"artifacts": []}
+    shutil.copy(compiled.SOURCE, folder)
+    told: dict[str, Any] = {"force_include": {}}
     warned: list[str] = []
     app = SimpleNamespace(display_warning=warned.append)
-    build.CompiledLoops(str(root), {}, None, None, str(root), "wheel", app).initialize("standard", told)
-    return told, warned
+    hook = build.CompiledLoops(str(root), {}, None, None, str(root), "wheel", app)
+    hook.initialize(version, told)
+    for made in told["force_include"]:
+        Loops(ctypes.CDLL(made))
+    hook.finalize(version, told, "")
+    assert not any(Path(made).exists() for made in told["force_include"])
+    return told, warned, folder
 
 
 def test_a_wheel_with_loops_is_one_for_this_platform(build: Any, tmp_path: Path, loops: Loops) -> None:
-    told, warned = _hook(build, tmp_path)
-    assert told["artifacts"] == [f"/{build.HERE}/loops.so"]
-    assert told["tag"].startswith("py3-none-")
+    told, warned, folder = _hook(build, tmp_path)
+    assert list(told["force_include"].values()) == [f"{build.HERE}/loops.so"]
+    assert re.fullmatch(r"py3-none-(linux|macosx)_\w+", told["tag"])
     assert (told["pure_python"], warned) == (False, [])
-    assert Loops(ctypes.CDLL(str(tmp_path / build.HERE / "loops.so"))).source == loops.source
+    assert [each.name for each in folder.iterdir()] == ["loops.c"], "the sources are left as they are"
+    assert loops.source == binascii.crc32((folder / "loops.c").read_bytes())
 
 
-@pytest.mark.parametrize("cc", ["no-such-compiler", "false"])
+@pytest.mark.usefixtures("loops")
+def test_what_is_used_in_place_has_its_loops_there(build: Any, tmp_path: Path) -> None:
+    told, warned, folder = _hook(build, tmp_path, "editable")
+    assert (told["force_include"], told["pure_python"], warned) == ({}, False, [])
+    Loops(ctypes.CDLL(str(folder / "loops.so")))
+    assert sorted(each.name for each in folder.iterdir()) == ["loops.c", "loops.so"]
+
+
+@pytest.mark.parametrize("cc", ["no-such-compiler", "false", "/", "'cc", "true"])
 def test_without_a_compiler_the_wheel_is_one_for_all(
     cc: str, build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", cc)
-    told, warned = _hook(build, tmp_path)
-    assert told == {"artifacts": []}
+    told, warned, _ = _hook(build, tmp_path)
+    assert told == {"force_include": {}}
     assert len(warned) == 1
-    assert not (tmp_path / build.HERE / "loops.so").exists()
 
 
 def test_loops_that_are_not_wanted_are_not_compiled(
     build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(compiled.VARIABLE, "0")
-    assert _hook(build, tmp_path) == ({"artifacts": []}, [])
+    assert _hook(build, tmp_path)[:2] == ({"force_include": {}}, [])
 
 
 @pytest.mark.usefixtures("loops")
@@ -436,6 +461,13 @@ def test_a_compiler_that_knows_one_processor_only_will_do(
     )
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    told, warned = _hook(build, tmp_path)
-    assert (told["pure_python"], warned) == (False, [])
-    Loops(ctypes.CDLL(str(tmp_path / build.HERE / "loops.so")))
+    told, warned, _ = _hook(build, tmp_path)
+    assert (told["pure_python"], len(told["force_include"]), warned) == (False, 1, [])
+
+
+def test_an_empty_cc_is_none(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loops: Loops
+) -> None:
+    monkeypatch.setenv("CC", "")
+    assert _hook(build, tmp_path)[1] == []
+    assert loops.source

@@ -1,11 +1,11 @@
 """Loops in C, where there was a compiler when softgrad was installed; elsewhere NumPy does without them.
 
-Each stands for several passes of NumPy over a plane that only passes on what it finds in every row. The
-passes remain, and say what is right.
+Each does in one pass what NumPy needs several for. Those remain, and say what is right.
 """
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import os
 from functools import cache
@@ -23,6 +23,7 @@ Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Rows and columns of entries."""
 
 LIBRARY = os.path.join(os.path.dirname(__file__), "loops.so")
+SOURCE = os.path.join(os.path.dirname(__file__), "loops.c")
 VARIABLE = "SOFTGRAD_COMPILED"
 """Variable of the environment that makes softgrad do without the loops, if it is 0."""
 
@@ -81,7 +82,7 @@ class Loops:
 
     def exponential(self, d: Floats) -> Floats:
         """Return exp(d) for d <= 0: (n,) to (n,)."""
-        d = np.ascontiguousarray(d)
+        d = np.ascontiguousarray(d, np.float64)
         w = np.empty_like(d)
         self._exponential(_address(d), len(d), _address(w))
         return w
@@ -93,8 +94,12 @@ class Loops:
 
         (n, K), (n,), (n,), (n, K) to (n,); no z is above its m.
         """
-        _whole(z, w)
-        m, pivot, sums = np.ascontiguousarray(m), np.ascontiguousarray(pivot, np.int64), np.empty(len(z))
+        _whole(z, _double(w))
+        m, pivot, sums = (
+            np.ascontiguousarray(m, np.float64),
+            np.ascontiguousarray(pivot, np.int64),
+            np.empty(len(z)),
+        )
         if z.shape != w.shape or m.shape != sums.shape or pivot.shape != sums.shape:
             raise ValueError("w, the maxima or the pivots are not those of z")
         if len(pivot) and not 0 <= pivot.min() <= pivot.max() < z.shape[1]:
@@ -109,19 +114,23 @@ class Loops:
         Farthest is from 2h times the inverse, times w. The last three are NaN where more than `gaps`
         entries of the row have w = 0.
         """
-        found, inverse = np.empty((4, len(w))), np.ascontiguousarray(inverse)
-        by_columns, extent = _extent(w)
+        found, inverse = np.empty((4, len(w))), np.ascontiguousarray(inverse, np.float64)
+        by_columns, extent = _extent(_double(w))
+        if inverse.shape != (len(w),):
+            raise ValueError("there is not one inverse for each row")
         self._quotients[by_columns](_address(w), *extent, _address(inverse), step, gaps, _address(found))
         return found
 
     def beyond(self, w: Floats, got: Stored, given: Floats, limits: Limits, most: int) -> Places | None:
         """Return rows and columns of the entries that exceed a limit: (n, K), (n, K), (5, n) to (m,), (m,).
 
-        None if there are more of them than are asked for at most. Given of each row: what times w is right,
-        and limits of the error, of error / size, and of error / (sloped size + half a spacing + floor) the
-        slope and the floor.
+        None if there are more of them than are asked for at most, or if a limit is no number. Given of each
+        row: what times w is right, and limits of the error, of error / size, and of error / (sloped size +
+        half a spacing + floor) the slope and the floor.
         """
-        by_columns, extent = _extent(w)
+        by_columns, extent = _extent(_double(w))
+        if not np.isfinite(given).all():
+            return None
         if (by_columns, extent) != _extent(got) or given.shape != (5, len(w)) or not given.flags.c_contiguous:
             raise ValueError("the planes and what is given of their rows do not lie alike")
         places = np.empty((most, 2), np.int64)
@@ -134,6 +143,13 @@ def _whole(*planes: Stored) -> None:
     """Refuse planes that do not lie in one piece, row by row."""
     if not all(each.flags.c_contiguous for each in planes):
         raise ValueError("the rows do not lie one after the other")
+
+
+def _double(plane: Floats) -> Floats:
+    """Return a plane, which must be of float64."""
+    if plane.dtype != np.float64:
+        raise ValueError(f"the loops work on float64, not on {plane.dtype}")
+    return plane
 
 
 def _is_single(plane: Stored) -> bool:
@@ -159,10 +175,12 @@ def _extent(plane: Stored) -> tuple[bool, tuple[int, ...]]:
 
 @cache
 def loops() -> Loops | None:
-    """Return the compiled loops, or None where there are none or they are not wanted."""
+    """Return the compiled loops, or None where there are none for these sources or they are not wanted."""
     if os.environ.get(VARIABLE) == "0":
         return None
     try:
-        return Loops(ctypes.CDLL(LIBRARY))
-    except (OSError, AttributeError):  # none was made, or for another machine, or of older sources
+        found = Loops(ctypes.CDLL(LIBRARY))
+        with open(SOURCE, "rb") as source:
+            return found if found.source == binascii.crc32(source.read()) else None
+    except (OSError, AttributeError):  # none was made, or for another machine
         return None

@@ -353,7 +353,7 @@ struct limits {
 };
 
 /* Of each row, n one after the other: what times w is right, and limits of the error, of error / s, and for
-   `limits`. All of them are numbers, or infinite. */
+   `limits`, finite all of them. */
 struct rows {
     const double *factor, *absolute, *relative, *sloped, *floor;
 };
