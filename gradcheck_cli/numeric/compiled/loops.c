@@ -23,7 +23,7 @@
 #define INLINE static inline __attribute__((always_inline)) /* or it is compiled for the plainest kind */
 #define CHUNK 128 /* entries that are looked at together; a power of two */
 
-/* The sources that the library was made from: a test compares them with this file. */
+/* What the library was made from, as a checksum: it is used only beside this file. */
 uint32_t softgrad_source(void)
 {
     return SOURCE;
