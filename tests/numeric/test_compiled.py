@@ -396,7 +396,7 @@ Told = tuple[dict[str, Any], list[str], Path]
 def _hook(build: Any, root: Path, version: str = "standard") -> Told:
     """Run the hook on a copy of the sources; return what it tells the build and the user, and the folder."""
     folder: Path = root / build.HERE
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(compiled.SOURCE, folder)
     told: dict[str, Any] = {"force_include": {}}
     warned: list[str] = []
@@ -415,16 +415,24 @@ def test_a_wheel_with_loops_is_one_for_this_platform(build: Any, tmp_path: Path,
     assert list(told["force_include"].values()) == [f"{build.HERE}/loops.so"]
     assert re.fullmatch(r"py3-none-(linux|macosx)_\w+", told["tag"])
     assert (told["pure_python"], warned) == (False, [])
-    assert [each.name for each in folder.iterdir()] == ["loops.c"], "the sources are left as they are"
     assert loops.source == binascii.crc32((folder / "loops.c").read_bytes())
 
 
 @pytest.mark.usefixtures("loops")
-def test_what_is_used_in_place_has_its_loops_there(build: Any, tmp_path: Path) -> None:
-    told, warned, folder = _hook(build, tmp_path, "editable")
-    assert (told["force_include"], told["pure_python"], warned) == ({}, False, [])
+@pytest.mark.parametrize("version", ["standard", "editable"])
+def test_what_is_used_in_place_has_its_loops_there(build: Any, tmp_path: Path, version: str) -> None:
+    told, warned, folder = _hook(build, tmp_path, version)
+    assert (len(told["force_include"]), told["pure_python"], warned) == (version == "standard", False, [])
     Loops(ctypes.CDLL(str(folder / "loops.so")))
     assert sorted(each.name for each in folder.iterdir()) == ["loops.c", "loops.so"]
+
+
+@pytest.mark.usefixtures("loops")
+def test_sources_that_cannot_be_written_cost_a_wheel_nothing(build: Any, tmp_path: Path) -> None:
+    (tmp_path / build.HERE / "loops.so.new").mkdir(parents=True)  # in the way
+    told, warned, folder = _hook(build, tmp_path)
+    assert (len(told["force_include"]), warned) == (1, [])
+    assert not (folder / "loops.so").exists()
 
 
 @pytest.mark.parametrize("cc", ["no-such-compiler", "false", "/", "'cc", "true"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import ctypes
 import os
 import shlex
@@ -31,14 +32,18 @@ class CompiledLoops(BuildHookInterface):  # type: ignore[type-arg]
     _made: str | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and say on failure what is lost; only where the package is used in place it goes there."""
+        """Compile, and say on failure what is lost.
+
+        The library goes beside the sources as well, where they can be written: what is run or tested there is
+        what was installed then, to the last digit.
+        """
         if os.environ.get("SOFTGRAD_COMPILED") == "0":
             return
         folder = Path(self.root, HERE)
         try:
             self._made = tempfile.mkdtemp()
             library = compiled(folder / "loops.c", Path(self._made))
-            if version == "editable":
+            with contextlib.nullcontext() if version == "editable" else contextlib.suppress(OSError):
                 shutil.copyfile(library, folder / "loops.so.new")
                 (folder / "loops.so.new").replace(folder / "loops.so")  # another process may use the old one
         except (NotCompiledError, OSError, ValueError) as reason:
