@@ -53,6 +53,7 @@ def _loops() -> Loops:
 
 @pytest.fixture(name="build")
 def _build(monkeypatch: pytest.MonkeyPatch) -> Any:
+    compiled.loops()  # remembered, so that no later test finds what the environment refuses
     monkeypatch.delenv(compiled.VARIABLE, raising=False)
     return pytest.importorskip("gradcheck_cli.numeric.compiled.build")
 
