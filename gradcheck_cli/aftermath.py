@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Exported, Tolerance
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Finding, failing_rows
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.outcome import Diagnosis, Fact, Picture, Saved, Warning  # noqa: A004 - JSON's word
 from gradcheck_cli.problem import PLANES, Problem
 from gradcheck_cli.records import dataclass

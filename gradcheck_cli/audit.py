@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Room, Tile, work_out
 from gradcheck_cli.findings import Finding, Look, Sides, compare
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric import accuracy, cross_entropy, difference, ruler
 from gradcheck_cli.numeric.precision import FLOAT64
 from gradcheck_cli.numeric.softmax import DEEPEST

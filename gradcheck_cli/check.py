@@ -14,13 +14,13 @@ import numpy as np
 
 from gradcheck_cli.account import inputs
 from gradcheck_cli.aftermath import Judged, diagnosed, pictured, saved, unseen
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.comparisons import Comparison, Tolerance
 from gradcheck_cli.engine import Examination, Examiner, Order, Progress, comparisons_for, examine, silent
 from gradcheck_cli.exports import Scalar
 from gradcheck_cli.findings import Entry, Finding, Look, Sides, compare
 from gradcheck_cli.grades import Grade
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.intentions import mistaken
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.models import Model

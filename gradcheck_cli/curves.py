@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from gradcheck_cli.audit import sample_columns, sample_rows
-from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Room, Tile, work_out
 from gradcheck_cli.findings import Finding, Look, Sides, compare
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric import cross_entropy, methods, stencil
 from gradcheck_cli.numeric.accuracy import reference_error
 from gradcheck_cli.numeric.cross_entropy import Point

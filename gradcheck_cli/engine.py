@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcheck_cli.audit import ONE_OF_MANY, WHOLE, Extent, audit
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Comparison, Exported, Tolerance
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.findings import Finding, Tally
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.losses import RowLosses
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.precision import Precision

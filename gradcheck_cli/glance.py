@@ -16,9 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Seen, sums_of
+from gradcheck_cli.blocks import Room, Seen, sums_of
 from gradcheck_cli.coming import Coming
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric import difference
 from gradcheck_cli.numeric.cross_entropy import Point, Scale, Targets
 from gradcheck_cli.numeric.difference import Quotients

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from gradcheck_cli.account import inputs
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Progress, examine, silent
 from gradcheck_cli.findings import Entry, Finding
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.matrix.judging import (
     Entrywise,
     ExportedMatrix,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from gradcheck_cli.account import inputs
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.check import OWN
 from gradcheck_cli.choices import LinearSettings
@@ -22,6 +21,7 @@ from gradcheck_cli.dense.weights import WeightOrder, sampled
 from gradcheck_cli.engine import Job, Progress, examine, silent
 from gradcheck_cli.exports import Export, Scalar
 from gradcheck_cli.findings import Entry, Finding
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.outcome import (
     Check,
     Data,

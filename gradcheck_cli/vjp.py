@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gradcheck_cli.account import inputs
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.cautions import cautions
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Examination, Progress, examine, silent
 from gradcheck_cli.findings import Entry, Finding, failing_rows
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.layer.audit import audit
 from gradcheck_cli.layer.judging import LayerOrder, comparisons_for
 from gradcheck_cli.layer.problem import LayerProblem, pose

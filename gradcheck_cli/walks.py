@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from gradcheck_cli.blocks import Block, Grid, Room, Seen, work_out
+from gradcheck_cli.blocks import Block, Room, Seen, work_out
 from gradcheck_cli.comparisons import Comparison, Exported
 from gradcheck_cli.findings import Tally
 from gradcheck_cli.glance import FIRST, Glance, Watch
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.losses import RowLoss, RowLosses
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.logarithms import Arithmetic

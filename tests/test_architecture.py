@@ -28,6 +28,7 @@ LAYERS = [
     {"coming"},
     {"grades"},
     {"findings"},
+    {"grid"},
     {"blocks"},
     {"bounds"},
     {"comparisons", "glance", "limits", "singly"},

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine, walks
+from gradcheck_cli import engine, grid, walks
 from gradcheck_cli.errors import InputError
 from gradcheck_cli.numeric import difference
 from gradcheck_cli.outcome import Outcome
@@ -44,7 +44,7 @@ def test_block_size_and_threads_change_nothing(
     data = _data()
     logits, labels = data.pop("logits"), data.pop("labels")
     usual = examine(logits, labels, settings | {"threads": 1}, loss=2.5, **data)
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", entries)
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(logits, labels, settings | {"threads": threads}, loss=2.5, **data)
     assert _comparable(again) == _comparable(usual)
@@ -70,7 +70,7 @@ def test_the_margin_of_a_glance_does_not_depend_on_the_pieces(parts: int, examin
 def test_the_first_undefined_row_is_named(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, bad: float, threads: int
 ) -> None:
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 34)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 34)
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     data = _data()
     for row in (101, 57, 299, 58):
@@ -116,7 +116,7 @@ def test_a_glance_changes_nothing(
     """Passing over what is unremarkable gives the same statistics as comparing every entry in full."""
     data = _data(900, classes)
     logits, labels = data.pop("logits"), data.pop("labels")
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 400)
     glanced = examine(logits, labels, settings | {"top": top}, **data)
     monkeypatch.setattr(walks.Task, "plain", False)
     closely = examine(logits, labels, settings | {"top": top}, **data)

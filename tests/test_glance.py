@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine, walks
+from gradcheck_cli import engine, grid, walks
 from gradcheck_cli.bounds import ACCEPTED, Ladder, Rate, surely_clear
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Entry, Finding, Tally
@@ -81,7 +81,7 @@ def test_the_same_is_found_as_by_a_close_look(
     settings = {"reduction": "none", "threads": 1 + number % 3}
     if number % 5 == 0:
         settings["compute_dtype"] = ("float32", "bfloat16", "float16")[number // 5 % 3]
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", int(10 ** (number % 4)))
+    monkeypatch.setattr(grid, "TILE_ENTRIES", int(10 ** (number % 4)))
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     found: list[engine.Examination] = []
 
@@ -197,7 +197,7 @@ def test_a_number_where_0_is_right_is_infinitely_wrong_however_small(examine: Ex
 def test_a_single_entry_that_only_16_bit_arithmetic_explains_is_found(
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 400)
     logits = np.random.default_rng(3).normal(size=(200, 40)).astype(np.float32)
     e = np.exp(logits.astype(float) - logits.max(axis=1, keepdims=True))
     grad = (e / e.sum(axis=1, keepdims=True) - np.eye(40)[7]).astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -314,7 +314,7 @@ def test_rows_that_are_surely_clear_are_not_vague(reach: float) -> None:
 def test_a_glance_sees_rows_of_which_nothing_can_be_said(
     examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 400)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 400)
     logits = np.random.default_rng(1).normal(size=(300, 40)).astype(np.float32)
     logits[200] += np.float32(1e8)
     e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) ** 2

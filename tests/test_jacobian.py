@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine
+from gradcheck_cli import engine, grid
 from gradcheck_cli.choices import MatrixSettings
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.jacobian import READABLE, jacobian
@@ -217,7 +217,7 @@ def test_block_size_and_threads_change_nothing(
     wrong = _right(z[0]).astype(np.float32)
     wrong[7, 9] *= np.float32(1.5)
     usual = examine(z, {"threads": 1}, wrong)
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", entries)
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(z, {"threads": threads}, wrong)
     assert (again.checks, again.verdict) == (usual.checks, usual.verdict)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine
+from gradcheck_cli import engine, grid
 from gradcheck_cli.dense import rows as dense_rows
 from gradcheck_cli.dense import weights
 from gradcheck_cli.errors import InputError, UsageError
@@ -255,7 +255,7 @@ def test_block_size_changes_no_verdict(
     """Sums over the rows are formed block by block, so last bits may differ, and nothing else."""
     case = _case()
     usual = examine(case.x, case.labels, weight=case.w, bias=case.b, **_exports(case))
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", entries)
     again = examine(case.x, case.labels, weight=case.w, bias=case.b, **_exports(case))
     assert [(c.name, c.verdict, c.entries) for c in again.checks] == [
         (c.name, c.verdict, c.entries) for c in usual.checks

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine
+from gradcheck_cli import engine, grid
 from gradcheck_cli.errors import UsageError
 from gradcheck_cli.numeric import cross_entropy, hessian
 from gradcheck_cli.outcome import Verdict
@@ -73,7 +73,7 @@ def test_block_size_and_threads_change_nothing(
     examine: Examine, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     usual = examine(*_data(), {"method": method, "step": "0.01", "threads": 1})
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 50)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 50)
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(*_data(), {"method": method, "step": "0.01", "threads": 3})
     assert (again.checks, again.verdict) == (usual.checks, usual.verdict)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks, engine
+from gradcheck_cli import engine, grid
 from gradcheck_cli.choices import LayerSettings
 from gradcheck_cli.errors import InputError, UsageError
 from gradcheck_cli.numeric import layer
@@ -275,7 +275,7 @@ def test_block_size_and_threads_change_nothing(
     output = {"log_probs": log_a} if "log" in settings else {"probs": a * np.float64(1 + 1e-9)}
     exported = {"grad": g.astype(np.float32)} | output
     usual = examine(z, t, settings | {"threads": 1}, **exported)
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", entries)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", entries)
     monkeypatch.setattr(engine, "_WORTH_A_PROCESS", 1)
     again = examine(z, t, settings | {"threads": threads}, **exported)
     assert (again.checks, again.data, again.verdict) == (usual.checks, usual.data, usual.verdict)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks
+from gradcheck_cli import grid
 from gradcheck_cli.dense import audit, weights
 from gradcheck_cli.dense import rows as dense_rows
 from gradcheck_cli.dense.rows import Stretch
@@ -104,8 +104,8 @@ def test_many_rows_are_audited_by_some_of_them(
 ) -> None:
     layer = _layer(rows=208)
     monkeypatch.setattr(dense_rows, "_KEPT", kept)
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 30)  # tiles of 5 rows
-    monkeypatch.setattr(blocks, "TILES", 4)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 30)  # tiles of 5 rows
+    monkeypatch.setattr(grid, "TILES", 4)
     monkeypatch.setattr(audit, "_MOVED_LOGITS", 4 * 6 * 20 * 3)
     x, labels = layer.pop("x"), layer.pop("labels")
     covered = set()

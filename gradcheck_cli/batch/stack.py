@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from gradcheck_cli.audit import WHOLE, audit
 from gradcheck_cli.batch.case import Case, Cases
 from gradcheck_cli.batch.kinds import reading_of, settings_of
-from gradcheck_cli.blocks import Grid, Room, work_out
+from gradcheck_cli.blocks import Room, work_out
 from gradcheck_cli.bounds import ACCEPTED
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import comparisons_for
 from gradcheck_cli.errors import SoftgradError
 from gradcheck_cli.exports import Export, grid_of
 from gradcheck_cli.findings import Finding, Tally
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.outcome import Verdict
 from gradcheck_cli.problem import PLANES, Problem, pose

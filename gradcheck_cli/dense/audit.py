@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.dense.problem import LinearProblem
 from gradcheck_cli.dense.rows import Stretch, Stretches
 from gradcheck_cli.findings import Finding, Look, Sides, compare
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric import cross_entropy, linear
 from gradcheck_cli.numeric.difference import AUDIT_STEP, unit_of
 from gradcheck_cli.numeric.precision import FLOAT64, Floats

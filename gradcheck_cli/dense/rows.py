@@ -8,10 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Room, Tile, work_out
 from gradcheck_cli.bounds import ACCEPTED, exported_error, reference_error
 from gradcheck_cli.dense.problem import LinearProblem
 from gradcheck_cli.exports import Export
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.judging import LOOSEST
 from gradcheck_cli.numeric import half, linear
 from gradcheck_cli.numeric.accuracy import any_order

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.dense.audit import audit
 from gradcheck_cli.dense.directions import Directions
@@ -20,6 +19,7 @@ from gradcheck_cli.dense.rows import Stretch, Stretches
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
 from gradcheck_cli.findings import Finding, Sides
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.judging import LOOSEST, compare_rows, judge_rows
 from gradcheck_cli.numeric import linear
 from gradcheck_cli.numeric.difference import unit_of

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid, Room, work_out
+from gradcheck_cli.blocks import Block, Room, work_out
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.problem import Problem
 from gradcheck_cli.workers import Counter, FailedPiece, spread
 

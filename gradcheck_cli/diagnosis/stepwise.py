@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid
+from gradcheck_cli.blocks import Block
 from gradcheck_cli.diagnosis.bug import Suspect
 from gradcheck_cli.diagnosis.every import over_every_row
 from gradcheck_cli.diagnosis.fit import factors
@@ -17,6 +17,7 @@ from gradcheck_cli.diagnosis.sample import Sample
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.upstream import MEAN_OF_MEANS, SUM_OF_MEANS
 from gradcheck_cli.diagnosis.view import View, sights_of
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.precision import Floats
 
 _STEPS = 0.25  # of neighbouring rows may have different factors, or they are not constant over runs

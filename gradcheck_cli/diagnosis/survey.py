@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.claim import Claim
 from gradcheck_cli.diagnosis.count import COUNTED, REMEMBERED, SOME, Count
 from gradcheck_cli.diagnosis.every import over_every_row
 from gradcheck_cli.diagnosis.situation import Situation
+from gradcheck_cli.grid import BLOCK_ROWS, Grid
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.records import dataclass
 

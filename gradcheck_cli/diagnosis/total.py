@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid, Tile
+from gradcheck_cli.blocks import Block, Tile
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.diagnosis import view
 from gradcheck_cli.diagnosis.beside import BESIDE
@@ -26,6 +26,7 @@ from gradcheck_cli.diagnosis.scale import SCALES
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.exports import Export, Scalar
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.accuracy import any_order
 from gradcheck_cli.numeric.exact import ExactSum
 from gradcheck_cli.numeric.precision import Floats

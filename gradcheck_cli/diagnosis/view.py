@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Block, Room, Tile, work_out
 from gradcheck_cli.bounds import Ladder
 from gradcheck_cli.diagnosis.judging import judged
 from gradcheck_cli.diagnosis.recipe import Recipe
 from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.weights import Places
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.numeric.softmax import Indices
 from gradcheck_cli.records import dataclass

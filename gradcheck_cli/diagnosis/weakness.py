@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, work_out
+from gradcheck_cli.blocks import Room, work_out
 from gradcheck_cli.diagnosis.situation import CONFIDENT, Situation
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.softmax import Sums
 from gradcheck_cli.outcome import Warning  # noqa: A004 - the word of the JSON contract
 from gradcheck_cli.records import dataclass

@@ -7,8 +7,8 @@ import random
 import numpy as np
 
 from gradcheck_cli.audit import Audit, recomputed
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.findings import Finding, Look, Sides, compare
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.layer.blocks import LayerTile, room_of, work_out
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.numeric import layer, methods, slack

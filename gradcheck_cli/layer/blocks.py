@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradcheck_cli.blocks import Block, Grid, Room, Tile
+from gradcheck_cli.blocks import Block, Room, Tile
 from gradcheck_cli.errors import InputError
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.numeric import accuracy, layer
 from gradcheck_cli.numeric.layer import LayerPoint

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Exported, Tolerance
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding, Sides, Tally, compare
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.judging import Explanations, judge_rows
 from gradcheck_cli.layer.blocks import LayerBlock, LayerTile, room_of, work_out
 from gradcheck_cli.layer.bounds import Bounds

@@ -9,12 +9,12 @@ from dataclasses import field
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.engine import Looking, Progress, Tallies, silent
 from gradcheck_cli.exports import Export
 from gradcheck_cli.findings import Finding, Look, Sides, Tally, compare
 from gradcheck_cli.grades import SAMPLE
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.judging import LOOSEST, Explanations, compare_rows, judge_rows, stored
 from gradcheck_cli.matrix.problem import MatrixProblem
 from gradcheck_cli.numeric import jacobian, methods, slack

@@ -122,7 +122,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     case = _case(300, 20)
     case["grad"], _ = _spoilt(case["grad"])
     whole = _outcome(case).pictures
-    monkeypatch.setattr("gradcheck_cli.blocks.TILE_ENTRIES", 140)
+    monkeypatch.setattr("gradcheck_cli.grid.TILE_ENTRIES", 140)
     assert _outcome(case).pictures == whole
 
 

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gradcheck_cli import blocks
+from gradcheck_cli import grid
 from gradcheck_cli.diagnosis import every, stepwise
 from gradcheck_cli.outcome import Outcome, Verdict
 from tests.conftest import Examine
@@ -120,7 +120,7 @@ def test_other_steps_get_no_name(examine: Examine, seed: int) -> None:
 @pytest.mark.parametrize("threads", [2, 5])
 def test_processes_share_the_rows(examine: Examine, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     monkeypatch.setattr(every, "_WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(blocks, "TILE_ENTRIES", 1000)
+    monkeypatch.setattr(grid, "TILE_ENTRIES", 1000)
     z, y = data("friendly")
     grad = means(z, y, np.split(np.arange(ROWS), [500, 1200, 1350]), mean=True)
     assert codes(examine(z, y, {"threads": threads}, grad=grad)) == ["mean-of-means"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.damage import Damage, places
 from gradcheck_cli.diagnosis.guess import Claim, Scale, Trial, claims, interval, worded
 from gradcheck_cli.diagnosis.pulled.catalogue import Suspicion, bare, reposed, scales, summed, suspicions
@@ -20,6 +19,7 @@ from gradcheck_cli.diagnosis.pulled.pairs import pairs
 from gradcheck_cli.diagnosis.pulled.piece import Few, Layer, Pulled, dot
 from gradcheck_cli.engine import silent
 from gradcheck_cli.errors import InputError, SoftgradError
+from gradcheck_cli.grid import BLOCK_ROWS, Grid
 from gradcheck_cli.layer.blocks import room_of
 from gradcheck_cli.layer.problem import LayerProblem
 from gradcheck_cli.outcome import Diagnosis, Fact

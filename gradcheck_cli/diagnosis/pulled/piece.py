@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid
 from gradcheck_cli.bounds import ACCEPTED
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.diagnosis.guess import Piece
 from gradcheck_cli.exports import Export, rounding
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.judging import LOOSEST
 from gradcheck_cli.layer.blocks import LayerRoom, LayerTile, room_of, work_out
 from gradcheck_cli.layer.bounds import Bounds

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gradcheck_cli.blocks import BLOCK_ROWS, Grid
 from gradcheck_cli.diagnosis.fit import HAIR
 from gradcheck_cli.diagnosis.guess import interval
 from gradcheck_cli.diagnosis.summed.piece import Part, allowed_of, stored_as
 from gradcheck_cli.diagnosis.summed.standing import guess_of
 from gradcheck_cli.diagnosis.summed.suspects import Layer, Made, Together
+from gradcheck_cli.grid import BLOCK_ROWS, Grid
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 

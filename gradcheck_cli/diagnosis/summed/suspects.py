@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from gradcheck_cli.blocks import Grid, Room, Tile, work_out
+from gradcheck_cli.blocks import Room, Tile, work_out
 from gradcheck_cli.comparisons import Tolerance
 from gradcheck_cli.dense.problem import LinearProblem
 from gradcheck_cli.dense.rows import leeway_of, logits_error, summed_error
@@ -21,6 +21,7 @@ from gradcheck_cli.diagnosis.situation import Situation
 from gradcheck_cli.diagnosis.slack import Prediction
 from gradcheck_cli.diagnosis.upstream import ROW_FACTORS
 from gradcheck_cli.exports import Export
+from gradcheck_cli.grid import Grid
 from gradcheck_cli.numeric.precision import Floats
 from gradcheck_cli.records import dataclass
 
