@@ -267,8 +267,7 @@ def _finite(numbers: NDArray[Any]) -> Flags:
 
 def _on_grid(numbers: NDArray[Any], export: Export) -> Flags:
     """Return which cases are to be judged by the grid that the first is judged by: (cases,)."""
-    container = export.rows.tensor.dtype
-    return np.array([grid_of(container, [each]) is export.grid for each in numbers])
+    return np.array([grid_of(export.rows.tensor.dtype, [each]) is export.grid for each in numbers])
 
 
 def _margins(problem: Problem, settings: Settings, seed: str) -> dict[str, Floats] | None:
